@@ -1,0 +1,212 @@
+//! What a collector fills: one tick's series and values.
+//!
+//! On a steady host a collector names the same series in the same order every tick. [`Samples`]
+//! compares what comes with what came last and, as long as they agree, keeps only the values: no
+//! allocation a series, and the schema is encoded and hashed once. The first difference turns it
+//! into building a new schema.
+
+use std::sync::Arc;
+
+use wire::{EncodedSchema, Family, MetricKind, Schema, Series, limits};
+
+/// A metric as a collector names it. Most are constants; names can also be made while parsing
+/// (`node_memory_<field>_bytes`).
+#[derive(Clone, Copy, Debug)]
+pub struct Metric<'a> {
+    /// Name, as node_exporter's where it has the metric.
+    pub name: &'a str,
+    /// What its values mean.
+    pub kind: MetricKind,
+    /// One sentence for people.
+    pub help: &'a str,
+}
+
+impl<'a> Metric<'a> {
+    /// A counter: goes up, and back to zero at a restart.
+    #[must_use]
+    pub const fn counter(name: &'a str, help: &'a str) -> Self {
+        Self { name, kind: MetricKind::Counter, help }
+    }
+
+    /// A gauge: goes up and down.
+    #[must_use]
+    pub const fn gauge(name: &'a str, help: &'a str) -> Self {
+        Self { name, kind: MetricKind::Gauge, help }
+    }
+
+    /// Not known which.
+    #[must_use]
+    pub const fn untyped(name: &'a str, help: &'a str) -> Self {
+        Self { name, kind: MetricKind::Untyped, help }
+    }
+}
+
+/// One collector's series and values of one tick.
+#[derive(Debug)]
+pub struct Samples {
+    known: Arc<EncodedSchema>,
+    /// Series of `known` that came again so far, in order.
+    matched: usize,
+    /// The new schema, once this tick differed from `known`.
+    building: Option<Schema>,
+    values: Vec<f64>,
+}
+
+impl Samples {
+    /// Empty samples of the collector of that name.
+    #[must_use]
+    pub fn new(collector: &str) -> Self {
+        let schema = Schema { collector: collector.to_owned(), ..Schema::default() };
+        Self { known: EncodedSchema::new(schema), matched: 0, building: None, values: Vec::new() }
+    }
+
+    /// Forgets the values, to be filled anew; what is known of the series stays.
+    pub fn clear(&mut self) {
+        self.matched = 0;
+        self.building = None;
+        self.values.clear();
+    }
+
+    /// Adds one sample. Labels come in ascending order of their names, as node_exporter prints them;
+    /// values of labels longer than [`limits::LABEL_VALUE_BYTES_MAX`] are cut. Series beyond
+    /// [`limits::SCHEMA_SERIES_MAX`] are not taken.
+    pub fn push(&mut self, metric: &Metric<'_>, labels: &[(&str, &str)], value: f64) {
+        debug_assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "{}: {labels:?}", metric.name);
+        if self.values.len() >= limits::SCHEMA_SERIES_MAX {
+            return;
+        }
+        self.values.push(value);
+        if self.building.is_none() {
+            if is_series(&self.known.schema, self.matched, metric, labels) {
+                self.matched += 1;
+                return;
+            }
+            self.building = Some(prefix(&self.known.schema, self.matched));
+        }
+        if let Some(schema) = &mut self.building {
+            add_series(schema, metric, labels);
+        }
+    }
+
+    /// Samples added since the last [`Samples::clear`].
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether nothing was added since the last [`Samples::clear`].
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The schema of what was added, and the values in its order.
+    pub fn finish(&mut self) -> (&Arc<EncodedSchema>, &[f64]) {
+        if self.building.is_none() && self.matched < self.known.schema.series.len() {
+            self.building = Some(prefix(&self.known.schema, self.matched));
+        }
+        if let Some(schema) = self.building.take() {
+            self.matched = schema.series.len();
+            self.known = EncodedSchema::new(schema);
+        }
+        (&self.known, &self.values)
+    }
+}
+
+fn is_series(schema: &Schema, index: usize, metric: &Metric<'_>, labels: &[(&str, &str)]) -> bool {
+    let Some(series) = schema.series.get(index) else {
+        return false;
+    };
+    let same_metric = |family: &Family| {
+        family.name == metric.name && family.kind == metric.kind && family.help == metric.help
+    };
+    let same_labels = || {
+        series.labels.len() == labels.len()
+            && series.labels.iter().zip(labels).all(|(a, b)| a.0 == b.0 && a.1 == cut(b.1))
+    };
+    schema.families.get(series.family as usize).is_some_and(same_metric) && same_labels()
+}
+
+/// The first series of a schema, with the families they use.
+fn prefix(schema: &Schema, series: usize) -> Schema {
+    let series = schema.series[..series].to_vec();
+    let families = series.iter().map(|s| s.family as usize + 1).max().unwrap_or(0);
+    Schema {
+        collector: schema.collector.clone(),
+        families: schema.families[..families].to_vec(),
+        series,
+    }
+}
+
+fn add_series(schema: &mut Schema, metric: &Metric<'_>, labels: &[(&str, &str)]) {
+    // Series of one family mostly follow each other: look from the end.
+    let known = schema.families.iter().rposition(|family| family.name == metric.name);
+    let family = known.unwrap_or_else(|| {
+        schema.families.push(Family {
+            name: metric.name.to_owned(),
+            kind: metric.kind,
+            help: metric.help.to_owned(),
+        });
+        schema.families.len() - 1
+    });
+    let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), cut(value).to_owned()));
+    // At most SCHEMA_SERIES_MAX families: they fit.
+    let family = u32::try_from(family).unwrap_or(u32::MAX);
+    schema.series.push(Series { family, labels: labels.collect() });
+}
+
+fn cut(value: &str) -> &str {
+    &value[..value.floor_char_boundary(limits::LABEL_VALUE_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOAD: Metric<'_> = Metric::gauge("node_load1", "1m load average.");
+    const BYTES: Metric<'_> = Metric::counter("node_network_receive_bytes_total", "Bytes.");
+
+    fn tick(samples: &mut Samples, devices: &[&str]) -> (Arc<EncodedSchema>, Vec<f64>) {
+        samples.clear();
+        samples.push(&LOAD, &[], 0.5);
+        for (value, device) in (1..).zip(devices) {
+            samples.push(&BYTES, &[("device", device)], f64::from(value));
+        }
+        let (schema, values) = samples.finish();
+        (Arc::clone(schema), values.to_vec())
+    }
+
+    #[test]
+    fn a_steady_host_keeps_its_schema() {
+        let mut samples = Samples::new("test");
+        let (first, values) = tick(&mut samples, &["eth0", "eth1"]);
+        assert_eq!(values, [0.5, 1.0, 2.0]);
+        let (second, _) = tick(&mut samples, &["eth0", "eth1"]);
+        assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn series_come_go_and_change_places() {
+        let mut samples = Samples::new("test");
+        let check = |samples: &mut Samples, devices: &[&str]| {
+            let (schema, values) = tick(samples, devices);
+            let (fresh, _) = tick(&mut Samples::new("test"), devices);
+            assert_eq!(schema, fresh, "{devices:?}");
+            assert_eq!(values.len(), schema.schema.series.len());
+            assert_eq!(EncodedSchema::from_payload(&schema.payload), Ok(schema));
+        };
+        for devices in [&["a", "b"][..], &["a"], &[], &["b", "a"], &["a", "b", "c"], &["c"]] {
+            check(&mut samples, devices);
+        }
+    }
+
+    #[test]
+    fn long_label_values_are_cut_between_characters() {
+        let mut samples = Samples::new("test");
+        let long = "é".repeat(limits::LABEL_VALUE_BYTES_MAX);
+        let (first, _) = tick(&mut samples, &[&long]);
+        assert_eq!(first.schema.series[1].labels[0].1.len(), limits::LABEL_VALUE_BYTES_MAX);
+        let (second, _) = tick(&mut samples, &[&long]);
+        assert!(Arc::ptr_eq(&first, &second));
+    }
+}

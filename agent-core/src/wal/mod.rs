@@ -1,0 +1,127 @@
+//! The write-ahead log.
+
+use std::sync::Arc;
+
+use wire::{EncodedSchema, Kind, StreamId};
+
+use crate::sink::{Batch, BatchLimits};
+
+/// What is to be appended: a payload, encoded once. The log gives it its sequence number.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRecord<'a> {
+    /// What the payload is; one for which [`Kind::is_record`] holds.
+    pub kind: Kind,
+    /// Unix milliseconds of what it tells.
+    pub time_ms: i64,
+    /// Samples in it, for counting what a drop costs.
+    pub samples: u64,
+    /// The encoded value.
+    pub payload: &'a [u8],
+    /// Every schema it names.
+    pub schemas: &'a [Arc<EncodedSchema>],
+}
+
+/// How the log stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalStats {
+    /// Bytes on disk, as the file system counts them.
+    pub disk_bytes: u64,
+    /// Records held.
+    pub records: u64,
+    /// Generations held.
+    pub generations: u64,
+    /// Highest sequence number written; 0 before the first.
+    pub last_seq: u64,
+    /// Unix milliseconds of the oldest record held that some sink still waits for.
+    pub oldest_ms: Option<i64>,
+    /// Records dropped because of the bounds, since this process opened the log.
+    pub dropped_records: u64,
+    /// Samples in them.
+    pub dropped_samples: u64,
+    /// Bytes in sled's blob files: anything but 0 breaks the promise of durability.
+    pub blob_bytes: u64,
+}
+
+/// A durable, ordered log with one cursor a sink. See the module's opening for its promise.
+pub trait Wal: Send {
+    /// The stream that new records belong to.
+    fn stream_id(&self) -> StreamId;
+
+    /// Appends one record and returns its sequence number once it is durable.
+    ///
+    /// # Errors
+    /// [`WalError`]; nothing is promised of this record then, and the log reopens itself before the
+    /// next call.
+    fn append(&mut self, record: &NewRecord<'_>) -> Result<u64, WalError>;
+
+    /// Registers a sink. A new one begins at the oldest record held; a known one where it was.
+    /// Returns its cursor: the highest sequence number it has acknowledged.
+    ///
+    /// # Errors
+    /// [`WalError`] when the cursor can't be read or written.
+    fn register(&mut self, sink: &str) -> Result<u64, WalError>;
+
+    /// The durable records after the sink's cursor, in order, within `limits`; `None` if there are
+    /// none. A batch never mixes streams.
+    ///
+    /// # Errors
+    /// [`WalError`] when the log can't be read, or the sink isn't registered.
+    fn read(&mut self, sink: &str, limits: BatchLimits) -> Result<Option<Batch>, WalError>;
+
+    /// Moves a sink's cursor to `seq`; moving it back is ignored. What every sink has acknowledged
+    /// is given back. Lazy: it becomes durable with the next append or [`Wal::close`].
+    ///
+    /// # Errors
+    /// [`WalError`] when the sink isn't registered or the cursor can't be written.
+    fn acknowledge(&mut self, sink: &str, seq: u64) -> Result<(), WalError>;
+
+    /// How the log stands.
+    fn stats(&self) -> WalStats;
+
+    /// Makes cursors durable.
+    ///
+    /// # Errors
+    /// [`WalError`] when the disk refuses.
+    fn flush(&mut self) -> Result<(), WalError>;
+}
+
+/// Why the log can't do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// The file system refused.
+    #[error("{operation} {path}")]
+    Io {
+        /// What was tried: `open WAL at`, `sync`.
+        operation: &'static str,
+        /// On what.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// sled refused.
+    #[error("{operation} {path}: {reason}")]
+    Database {
+        /// What was tried.
+        operation: &'static str,
+        /// The generation.
+        path: std::path::PathBuf,
+        /// What sled said, or how it panicked.
+        reason: String,
+    },
+    /// Another process owns the log.
+    #[error(
+        "WAL at {path} is in use by {holder}: stop it first, or give this agent a `data_dir` of its own"
+    )]
+    Locked {
+        /// The log's directory.
+        path: std::path::PathBuf,
+        /// Who holds it: process id and name.
+        holder: String,
+    },
+    /// No sink of that name was registered.
+    #[error("sink {0:?} is not registered with the log")]
+    UnknownSink(String),
+    /// The record can't be put in an envelope.
+    #[error("append record: {0}")]
+    Record(#[from] wire::EnvelopeError),
+}

@@ -1,0 +1,110 @@
+//! JSON bodies of the control calls, and the paths they go to.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentId, SchemaId, StreamId};
+
+/// Where records go.
+pub const INGEST_PATH: &str = "/api/v1/ingest";
+/// Where presence goes.
+pub const HEARTBEAT_PATH: &str = "/api/v1/heartbeat";
+/// Time between two heartbeats, in seconds.
+pub const HEARTBEAT_INTERVAL_S: u64 = 5;
+/// An agent without a heartbeat for this long is offline, in seconds.
+pub const OFFLINE_AFTER_S: u64 = 15;
+
+/// Answer to an ingest request, after commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngestReply {
+    /// Highest sequence number of the stream that is stored; everything up to it may be forgotten.
+    pub acked_seq: u64,
+    /// Schemas that the first record after `acked_seq` needs and the hub doesn't know. The agent
+    /// sends again from `acked_seq + 1`, with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub need_schemas: Vec<SchemaId>,
+    /// Unix milliseconds by the hub's clock.
+    pub time_ms: i64,
+}
+
+/// Presence of an agent, every [`HEARTBEAT_INTERVAL_S`]. Never in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The sender.
+    pub agent_id: AgentId,
+    /// Its current stream.
+    pub stream_id: StreamId,
+    /// The host's name as it calls itself now.
+    pub hostname: String,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Addresses of the host's interfaces, without loopback.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Time between two ticks, in milliseconds.
+    pub interval_ms: u64,
+    /// How the log stands.
+    pub log: LogStatus,
+}
+
+/// How an agent's log stands, as seen by the sink that reports it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Highest sequence number written.
+    pub last_seq: u64,
+    /// Highest sequence number this sink has acknowledged.
+    pub acked_seq: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Records that wait for this sink.
+    pub pending_records: u64,
+}
+
+/// Answer to a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatReply {
+    /// Unix milliseconds by the hub's clock.
+    pub time_ms: i64,
+}
+
+/// Body of every refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What kind of refusal, for programs: `malformed`, `too_large`, `unsupported_version`, …
+    pub error: String,
+    /// What was wrong, where, and what would be right, for people.
+    pub message: String,
+    /// The record at fault, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<BadRecord>,
+    /// Bytes into the decompressed body, if that is where it went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<usize>,
+}
+
+/// A record that a hub will never take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRecord {
+    /// Counted from 0 in the request.
+    pub index: usize,
+    /// Its sequence number.
+    pub seq: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_read_as_documented() {
+        let reply = IngestReply {
+            acked_seq: 7,
+            need_schemas: vec![SchemaId([0, 0, 0, 0, 0, 0, 0, 1])],
+            time_ms: 9,
+        };
+        let json = serde_json::to_string(&reply).unwrap();
+        assert_eq!(json, r#"{"acked_seq":7,"need_schemas":["0000000000000001"],"time_ms":9}"#);
+        assert_eq!(serde_json::from_str::<IngestReply>(&json).unwrap(), reply);
+        let short: IngestReply = serde_json::from_str(r#"{"acked_seq":1,"time_ms":2}"#).unwrap();
+        assert!(short.need_schemas.is_empty());
+    }
+}
