@@ -1,0 +1,168 @@
+//! A configuration in force: every value with where it came from.
+
+use std::fmt::{self, Write};
+
+use toml::Value;
+
+use crate::{Place, Problem, Reload, secret::REDACTED};
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is the key's default.
+    Default,
+    /// It was given there.
+    Given(Place),
+}
+
+impl Origin {
+    /// The place, if it was given at one.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        match self {
+            Self::Default => Place::Everywhere,
+            Self::Given(place) => place.clone(),
+        }
+    }
+}
+
+/// One value in force.
+#[derive(Clone, PartialEq)]
+pub struct Setting {
+    /// Whole path: `sinks.hub.url`.
+    pub path: String,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Whether it must not be shown.
+    pub is_secret: bool,
+    /// What has to happen for a changed value to take effect.
+    pub reload: Reload,
+    pub(crate) value: Value,
+}
+
+impl Setting {
+    /// The value as TOML, or `<redacted>`.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.is_secret { REDACTED.to_owned() } else { self.value.to_string() }
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} ({:?})", self.path, self.shown(), self.origin)
+    }
+}
+
+/// A configuration in force, in the order of its table of keys. It never shows a secret.
+#[derive(Clone, Debug, Default)]
+pub struct Effective {
+    pub(crate) settings: Vec<Setting>,
+    /// Tables that were given, for the places of problems.
+    pub(crate) tables: Vec<(String, Place)>,
+}
+
+/// A value that differs between two configurations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Whole path.
+    pub path: String,
+    /// As TOML, or `<redacted>`; `None`: was absent.
+    pub old: Option<String>,
+    /// As TOML, or `<redacted>`; `None`: is absent.
+    pub new: Option<String>,
+    /// What has to happen for it to take effect.
+    pub reload: Reload,
+}
+
+/// `interval: "10s" -> "30s"`.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".to_owned());
+        write!(f, "{}: {} -> {}", self.path, shown(&self.old), shown(&self.new))
+    }
+}
+
+impl Effective {
+    /// Every value in force.
+    pub fn iter(&self) -> std::slice::Iter<'_, Setting> {
+        self.settings.iter()
+    }
+
+    /// The value at a path, unless absent.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.path == path)
+    }
+
+    /// A problem with the value at a path, or with a table; placed where it was given. For checks that
+    /// look at several keys.
+    #[must_use]
+    pub fn problem(&self, path: &str, text: impl fmt::Display) -> Problem {
+        let setting = self.get(path).map(|setting| setting.origin.place());
+        let table = || self.tables.iter().find(|(table, _)| table == path);
+        let place = setting.or_else(|| table().map(|(_, place)| place.clone()));
+        let place = place.unwrap_or(Place::Everywhere);
+        Problem { place, text: format!("{path}: {text}") }
+    }
+
+    /// What differs in `new`, in the order of the keys; a secret shows that it differs, not how.
+    #[must_use]
+    pub fn changes_to(&self, new: &Self) -> Vec<Change> {
+        let changed = |setting: &&Setting| {
+            self.get(&setting.path).is_none_or(|old| old.value != setting.value)
+        };
+        let absent = |setting: &&Setting| new.get(&setting.path).is_none();
+        let given = new.settings.iter().filter(changed);
+        let change = |setting: &Setting| Change {
+            path: setting.path.clone(),
+            old: self.get(&setting.path).map(Setting::shown),
+            new: new.get(&setting.path).map(Setting::shown),
+            reload: setting.reload,
+        };
+        given.chain(self.settings.iter().filter(absent)).map(change).collect()
+    }
+
+    /// As TOML that can be read again, each value with where it came from. Secrets stand as comments.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        for table in self.table_names() {
+            if !table.is_empty() {
+                let _ = write!(text, "\n[{table}]\n");
+            }
+            for setting in self.settings.iter().filter(|setting| split(&setting.path).0 == table) {
+                setting.write_line(&mut text);
+            }
+        }
+        text
+    }
+
+    /// Every table with values, the nameless first.
+    fn table_names(&self) -> Vec<&str> {
+        let mut names = vec![""];
+        for setting in &self.settings {
+            let (table, _) = split(&setting.path);
+            if !names.contains(&table) {
+                names.push(table);
+            }
+        }
+        names
+    }
+}
+
+impl Setting {
+    fn write_line(&self, text: &mut String) {
+        let (_, name) = split(&self.path);
+        let origin = match &self.origin {
+            Origin::Default => "default".to_owned(),
+            Origin::Given(place) => place.to_string(),
+        };
+        let comment = if self.is_secret { "# " } else { "" };
+        let _ = writeln!(text, "{comment}{name} = {}  # {origin}", self.shown());
+    }
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('.').unwrap_or(("", path))
+}

@@ -1,0 +1,202 @@
+//! From layers to the program's own structs.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, de::DeserializeOwned};
+use toml::{
+    Spanned, Value,
+    de::{DeTable, DeValue, Deserializer, ValueDeserializer},
+};
+
+use crate::{
+    Effective, Key, Keys, Kind, Layers, Origin, Place, Problem, Problems, Setting,
+    tree::{Given, Path, Tree},
+    value,
+};
+
+/// A configuration, and what it was made of.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// The program's own structs.
+    pub config: T,
+    /// Every value in force and where it came from.
+    pub effective: Effective,
+}
+
+/// Puts defaults and layers together and reads `T` from them.
+///
+/// `T` sees the defaults of all keys, so its fields need none of their own; keys without default are
+/// `Option`s there.
+///
+/// # Errors
+/// Everything that is wrong, with its place: syntax, unknown keys and variables, values of the wrong
+/// kind or out of bounds, missing keys.
+pub fn load<T: DeserializeOwned>(keys: &Keys, layers: &Layers<'_>) -> Result<Loaded<T>, Problems> {
+    let mut tree = Tree::new(keys, layers);
+    let mut problems = std::mem::take(&mut tree.problems);
+    let settled = settle(&mut tree, &mut problems);
+    Problems::check(problems)?;
+    let effective = effective(&settled, &tree)?;
+    let config = T::deserialize(Deserializer::from(nested(&settled, &tree)))
+        .map_err(|error| unreadable(&error, &settled, &tree))?;
+    Ok(Loaded { config, effective })
+}
+
+/// A value that its key agrees with.
+struct Settled<'a> {
+    key: &'a Key,
+    path: Path,
+    value: DeValue<'a>,
+    origin: Origin,
+}
+
+fn settle<'a>(tree: &mut Tree<'a>, problems: &mut Vec<Problem>) -> Vec<Settled<'a>> {
+    let keys: &'a Keys = tree.keys;
+    let mut settled = Vec::new();
+    // Keys that depend on another come after all that don't.
+    for conditional in [false, true] {
+        for key in keys.keys.iter().filter(|key| key.when.is_some() == conditional) {
+            for path in key.instances(tree.tables.keys()) {
+                if applies(key, &path, &settled) {
+                    settled.extend(settle_one(key, path, tree, problems));
+                }
+            }
+        }
+    }
+    problems.extend(left_over(tree, &settled));
+    // In the table's order, so that what belongs together stays together.
+    settled.sort_by_key(|one| keys.keys.iter().position(|key| std::ptr::eq(key, one.key)));
+    settled
+}
+
+/// Whether the key's condition holds in the table that `path` is in.
+fn applies(key: &Key, path: &[String], settled: &[Settled<'_>]) -> bool {
+    let Some((_, wanted)) = key.when else {
+        return true;
+    };
+    condition(key, path, settled) == Some(wanted)
+}
+
+/// The value of the key that `key` depends on.
+fn condition<'s>(key: &Key, path: &[String], settled: &'s [Settled<'_>]) -> Option<&'s str> {
+    let (name, _) = key.when?;
+    let (_, table) = path.split_last()?;
+    let is_it = |one: &&Settled<'_>| {
+        one.path.split_last().is_some_and(|(last, parent)| last == name && parent == table)
+    };
+    settled.iter().find(is_it)?.value.as_str()
+}
+
+fn settle_one<'a>(
+    key: &'a Key,
+    path: Path,
+    tree: &mut Tree<'a>,
+    problems: &mut Vec<Problem>,
+) -> Option<Settled<'a>> {
+    let Some((given, place)) = tree.leaves.remove(&path) else {
+        problems.extend(missing(key, &path, tree));
+        let value = value::from_word(key.kind, key.default.as_deref()?);
+        return Some(Settled { key, path, value, origin: Origin::Default });
+    };
+    let value = match given {
+        Given::Toml(value) => value,
+        Given::Word(word) => value::from_word(key.kind, word),
+    };
+    if let Err(wrong) = value::check(key, &value) {
+        problems.push(Problem { place, text: format!("{}: {wrong}", path.join(".")) });
+        return None;
+    }
+    Some(Settled { key, path, value, origin: Origin::Given(place) })
+}
+
+fn missing(key: &Key, path: &[String], tree: &Tree<'_>) -> Option<Problem> {
+    let (name, table) = path.split_last()?;
+    let table_place = tree.tables.get(table).cloned().unwrap_or(Place::Everywhere);
+    let table = if table.is_empty() { "the configuration".to_owned() } else { table.join(".") };
+    let text = format!("{table} needs \"{name}\": {}", key.kind);
+    key.required.then_some(Problem { place: table_place, text })
+}
+
+/// Values that belong to a key whose condition doesn't hold.
+fn left_over(tree: &Tree<'_>, settled: &[Settled<'_>]) -> Vec<Problem> {
+    let problem = |(path, (_, place)): (&Path, &(Given<'_>, Place))| {
+        let keys: Vec<&Key> = tree.keys.keys.iter().filter(|key| key.matches(path)).collect();
+        let (name, _) = keys.first()?.when?;
+        // Unsettled: it is wrong itself, and has been told.
+        let is = condition(keys.first()?, path, settled)?;
+        let wanted: Vec<String> = keys.iter().filter_map(|key| key.when).map(quoted).collect();
+        let text = format!(
+            "{} is only for {name} = {}, and here {name} is \"{is}\"",
+            path.join("."),
+            wanted.join(" or ")
+        );
+        Some(Problem { place: place.clone(), text })
+    };
+    tree.leaves.iter().filter_map(problem).collect()
+}
+
+fn quoted((_, value): (&str, &str)) -> String {
+    format!("\"{value}\"")
+}
+
+/// The values as nested tables. As positions they carry their numbers, first all values, then all
+/// tables, so that an error of `T`'s own can be traced to its place.
+fn nested<'a>(settled: &[Settled<'a>], tree: &Tree<'a>) -> Spanned<DeTable<'a>> {
+    let mut root = DeTable::new();
+    for (number, path) in (settled.len()..).zip(tree.tables.keys()) {
+        insert(&mut root, path, Spanned::new(number..number + 1, DeValue::Table(DeTable::new())));
+    }
+    for (number, one) in settled.iter().enumerate() {
+        insert(&mut root, &one.path, Spanned::new(number..number + 1, one.value.clone()));
+    }
+    let outside = settled.len() + tree.tables.len();
+    Spanned::new(outside..outside, root)
+}
+
+fn insert<'a>(table: &mut DeTable<'a>, path: &[String], value: Spanned<DeValue<'a>>) {
+    let Some((name, rest)) = path.split_first() else {
+        return;
+    };
+    let key = Spanned::new(value.span(), Cow::Owned(name.clone()));
+    if rest.is_empty() {
+        table.insert(key, value);
+        return;
+    }
+    let empty = || Spanned::new(value.span(), DeValue::Table(DeTable::new()));
+    if let DeValue::Table(inner) = table.entry(key).or_insert_with(empty).get_mut() {
+        insert(inner, rest, value);
+    }
+}
+
+/// An error of `T`'s own, at the place of the value that caused it.
+fn unreadable(error: &toml::de::Error, settled: &[Settled<'_>], tree: &Tree<'_>) -> Problems {
+    let number = error.span().map_or(usize::MAX, |span| span.start);
+    let table = || tree.tables.iter().nth(number.checked_sub(settled.len())?);
+    let (path, place) = match (settled.get(number), table()) {
+        (Some(one), _) => (&one.path[..], one.origin.place()),
+        (None, Some((path, place))) => (&path[..], place.clone()),
+        (None, None) => (&[][..], Place::Everywhere),
+    };
+    let colon = if path.is_empty() { "" } else { ": " };
+    let text = format!("{}{colon}{}", path.join("."), error.message());
+    Problem { place, text }.into()
+}
+
+fn effective(settled: &[Settled<'_>], tree: &Tree<'_>) -> Result<Effective, Problems> {
+    let settings = settled.iter().map(|one| {
+        let value = ValueDeserializer::from(Spanned::new(0..0, one.value.clone()));
+        let out_of_range = |error: toml::de::Error| Problem {
+            place: one.origin.place(),
+            text: format!("{}: {}", one.path.join("."), error.message()),
+        };
+        Ok(Setting {
+            path: one.path.join("."),
+            origin: one.origin.clone(),
+            is_secret: one.key.kind == Kind::Secret,
+            reload: one.key.reload,
+            value: Value::deserialize(value).map_err(out_of_range)?,
+        })
+    });
+    let tables = tree.tables.iter().map(|(path, place)| (path.join("."), place.clone()));
+    Ok(Effective { settings: settings.collect::<Result<_, Problem>>()?, tables: tables.collect() })
+}
