@@ -4,13 +4,24 @@
 //! replays the log in order to each [`Sink`], which acknowledges what it durably holds.
 //!
 //! - [`collector`], [`samples`], [`roots`]: what a collector is, what it fills, where it reads.
-//! - [`wal`]: the write-ahead log: its promise, and its implementation on sled.
-//! - [`sink`]: what a sink is, and who should react to its errors.
+//! - [`runner`], [`ticker`]: collectors in isolation, on time.
+//! - [`wal`], [`pending`]: the write-ahead log, and what waits while it refuses.
+//! - [`sink`], [`shipper`], [`retry`], [`quarantine`]: what a sink is, and how records reach it.
+//! - [`agent`]: all of it put together: [`Agent`] and [`Plan`].
+//! - [`config`]: the configuration file.
+//! - [`identity`], [`telemetry`], [`clock`]: who it is, what it says of itself, what time it is.
 
+pub mod clock;
 pub mod collector;
+pub mod identity;
+pub mod quarantine;
+pub mod retry;
 pub mod roots;
+pub mod runner;
 pub mod samples;
 pub mod sink;
+pub mod telemetry;
+pub mod ticker;
 pub mod wal;
 
 pub use collector::{CollectError, Collector, Registration};

@@ -1,11 +1,9 @@
-//! Project chores, in Rust: `cargo xtask <command>`.
+//! `cargo xtask <command>`: parses, runs, and turns the result into an exit code.
 
-mod chore;
-mod test;
-
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
+use xtask::{demo, test};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Holdfast's chores")]
@@ -18,12 +16,19 @@ struct Arguments {
 enum Chore {
     /// Format, lints, every test, doc tests: what has to pass before a change lands
     Test,
+    /// Hub and agent on this host's data, as a live table; with --outage, the drill
+    Demo {
+        /// Take the hub away for so long, kill the agent in the middle, count what was lost: "30s"
+        #[arg(long, value_parser = duration)]
+        outage: Option<Duration>,
+    },
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let result = match arguments.chore {
-        Chore::Test => test::run_all(),
+    let result = match Arguments::parse().chore {
+        Chore::Test => test::run(),
+        Chore::Demo { outage: None } => demo::live(),
+        Chore::Demo { outage: Some(outage) } => demo::outage(outage),
     };
     match result {
         Ok(code) => code,
@@ -32,4 +37,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration: settings::Duration = text.parse().map_err(|error| format!("{error}"))?;
+    Ok(duration.into())
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::chore::{cargo, has, run};
+use crate::chore::{self, cargo, has};
 
 /// A program that tests use where it is there, and that a Debian package brings.
 struct Peer {
@@ -24,16 +24,16 @@ const PEERS: &[Peer] = &[Peer {
 }];
 
 /// Formats, lints and tests the workspace, and checks that the fuzz targets build.
-pub(crate) fn run_all() -> Result<ExitCode> {
+pub fn run() -> Result<ExitCode> {
     let begun = Instant::now();
     let missing = install_peers();
-    run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    chore::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    chore::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     // The end-to-end tests run the binaries: build them before, tests alone wouldn't.
-    run(&mut cargo(&["build", "--workspace", "--bins"]))?;
-    run(&mut cargo(&["test", "--workspace"]))?;
-    run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
-    run(&mut cargo(&["check", "--manifest-path", "fuzz/Cargo.toml"]))?;
+    chore::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    chore::run(&mut cargo(&["test", "--workspace"]))?;
+    chore::run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    chore::run(&mut cargo(&["check", "--manifest-path", "fuzz/Cargo.toml"]))?;
     let denied = check_dependencies()?;
     println!("\nall passed in {} s", begun.elapsed().as_secs());
     for skipped in missing.into_iter().chain(denied) {
@@ -55,7 +55,7 @@ fn install(package: &str) -> bool {
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        run(&mut command).is_ok()
+        chore::run(&mut command).is_ok()
     };
     apt(&["update", "-qq"]) && apt(&["install", "-y", "-qq", "--no-install-recommends", package])
 }
@@ -71,6 +71,6 @@ fn check_dependencies() -> Result<Option<String>> {
         let hint = "dependency policy: cargo-deny is not here (cargo install cargo-deny)";
         return Ok(Some(hint.to_owned()));
     }
-    run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
+    chore::run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
     Ok(None)
 }

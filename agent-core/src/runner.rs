@@ -1,0 +1,372 @@
+//! Runs collectors: times, isolates and counts each.
+//!
+//! All collectors of a tick run one after the other on one thread of their own, so that a tick costs
+//! one wake-up. A collector that doesn't come back within its deadline (a `statvfs` on a hung mount)
+//! is *stuck*: its thread is left to it, a new thread takes over the rest of the queue, and the
+//! collector is skipped and counted until it returns. So there are never more threads than
+//! collectors, and one more.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    collector::{CollectError, Collector},
+    samples::Samples,
+};
+
+/// A collector and what it filled last.
+struct Job {
+    index: usize,
+    collector: Box<dyn Collector>,
+    samples: Samples,
+}
+
+/// How a collector's last run went.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Its samples are in the tick.
+    Collected,
+    /// This machine has none of it.
+    Unavailable(String),
+    /// It failed, or panicked.
+    Failed(String),
+    /// It is beyond its deadline, now or since an earlier tick.
+    Stuck,
+}
+
+/// One collector's run in a tick.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// Which collector.
+    pub name: &'a str,
+    /// How it went.
+    pub outcome: &'a Outcome,
+    /// How long it took; zero while it is stuck.
+    pub duration: Duration,
+    /// What it filled, if [`Outcome::Collected`].
+    pub samples: Option<&'a mut Samples>,
+}
+
+struct Slot {
+    name: String,
+    /// Absent while its thread has it.
+    job: Option<Job>,
+    outcome: Outcome,
+    duration: Duration,
+}
+
+/// Runs a fixed set of collectors, tick by tick.
+pub struct Runner {
+    slots: Vec<Slot>,
+    shared: Arc<Shared>,
+    worker: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes the worker: there is work, or it is to end.
+    work: Condvar,
+    /// Wakes the runner: the queue is done.
+    finished: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Only the worker of this number takes from the queue; the others end when they come back.
+    worker: u64,
+    queue: VecDeque<Job>,
+    running: Option<(usize, Instant)>,
+    done: Vec<(Job, Outcome, Duration)>,
+    ended: bool,
+}
+
+impl Runner {
+    /// A runner over named collectors. Threads start with the first tick.
+    #[must_use]
+    pub fn new(collectors: Vec<(String, Box<dyn Collector>)>) -> Self {
+        let slots = collectors.into_iter().enumerate().map(|(index, (name, collector))| Slot {
+            job: Some(Job { index, collector, samples: Samples::new(&name) }),
+            name,
+            outcome: Outcome::Stuck,
+            duration: Duration::ZERO,
+        });
+        Self { slots: slots.collect(), shared: Arc::default(), worker: 0 }
+    }
+
+    /// Runs every collector that isn't stuck, each within `deadline`.
+    ///
+    /// # Errors
+    /// The system's, when no thread can be started; the collectors keep for the next tick.
+    pub async fn run(&mut self, deadline: Duration) -> std::io::Result<()> {
+        self.take_back();
+        self.enqueue();
+        if self.worker == 0 {
+            self.start_worker()?;
+        }
+        self.shared.work.notify_all();
+        while let Some(running_since) = self.unfinished() {
+            let due = running_since + deadline;
+            if timeout_at(due, self.shared.finished.notified()).await.is_err() {
+                self.abandon_stuck(deadline)?;
+            }
+        }
+        self.take_back();
+        Ok(())
+    }
+
+    /// How each collector's last run went, in the order they were given.
+    pub fn reports(&mut self) -> impl Iterator<Item = Report<'_>> {
+        self.slots.iter_mut().map(|slot| {
+            let samples = match slot.outcome {
+                Outcome::Collected => slot.job.as_mut().map(|job| &mut job.samples),
+                _ => None,
+            };
+            let (outcome, duration) = (&slot.outcome, slot.duration);
+            Report { name: &slot.name, outcome, duration, samples }
+        })
+    }
+
+    fn enqueue(&mut self) {
+        let mut state = self.shared.lock();
+        for slot in &mut self.slots {
+            slot.outcome = Outcome::Stuck;
+            slot.duration = Duration::ZERO;
+            state.queue.extend(slot.job.take());
+        }
+    }
+
+    /// Since when the queue waits for the collector that runs now; `None` once all are done.
+    fn unfinished(&self) -> Option<Instant> {
+        let state = self.shared.lock();
+        match state.running {
+            Some((_, since)) => Some(since),
+            // The worker hasn't woken up yet.
+            None if !state.queue.is_empty() => Some(Instant::now()),
+            None => None,
+        }
+    }
+
+    fn abandon_stuck(&mut self, deadline: Duration) -> std::io::Result<()> {
+        let overdue = {
+            let mut state = self.shared.lock();
+            let overdue = state.running.is_some_and(|(_, since)| since.elapsed() >= deadline);
+            if overdue {
+                state.running = None;
+                state.worker += 1;
+            }
+            overdue
+        };
+        if overdue { self.start_worker() } else { Ok(()) }
+    }
+
+    fn take_back(&mut self) {
+        let done = std::mem::take(&mut self.shared.lock().done);
+        for (job, outcome, duration) in done {
+            let slot = &mut self.slots[job.index];
+            slot.job = Some(job);
+            slot.outcome = outcome;
+            slot.duration = duration;
+        }
+    }
+
+    fn start_worker(&mut self) -> std::io::Result<()> {
+        let number = {
+            let mut state = self.shared.lock();
+            state.worker = state.worker.max(1);
+            state.worker
+        };
+        let shared = Arc::clone(&self.shared);
+        thread::Builder::new().name("collect".into()).spawn(move || shared.work(number))?;
+        self.worker = number;
+        Ok(())
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.work.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; collectors run outside it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, number: u64) {
+        while let Some(mut job) = self.next(number) {
+            let begun = Instant::now();
+            let outcome = run_one(&mut job);
+            self.finish(number, job, outcome, begun.elapsed());
+        }
+    }
+
+    fn next(&self, number: u64) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if state.ended || state.worker != number {
+                return None;
+            }
+            if let Some(job) = state.queue.pop_front() {
+                state.running = Some((job.index, Instant::now()));
+                return Some(job);
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finish(&self, number: u64, job: Job, outcome: Outcome, duration: Duration) {
+        let mut state = self.lock();
+        if state.worker != number {
+            // Too late: what it read belongs to a tick that is gone.
+            state.done.push((job, Outcome::Stuck, duration));
+            return;
+        }
+        state.done.push((job, outcome, duration));
+        state.running = None;
+        if state.queue.is_empty() {
+            self.finished.notify_one();
+        }
+    }
+}
+
+fn run_one(job: &mut Job) -> Outcome {
+    job.samples.clear();
+    let collect = || job.collector.collect(&mut job.samples);
+    match catch_unwind(AssertUnwindSafe(collect)) {
+        Ok(Ok(())) => Outcome::Collected,
+        Ok(Err(CollectError::Unavailable { what })) => Outcome::Unavailable(what),
+        Ok(Err(error)) => Outcome::Failed(error.to_string()),
+        Err(panic) => Outcome::Failed(format!("panicked: {}", panic_text(&*panic))),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::samples::Metric;
+
+    const DEADLINE: Duration = Duration::from_millis(500);
+
+    struct Fake(Box<dyn FnMut() -> Result<(), CollectError> + Send>);
+
+    impl Collector for Fake {
+        fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
+            (self.0)()?;
+            out.push(&Metric::gauge("fake", "A fake."), &[], 1.0);
+            Ok(())
+        }
+    }
+
+    fn fake(
+        name: &str,
+        run: impl FnMut() -> Result<(), CollectError> + Send + 'static,
+    ) -> (String, Box<dyn Collector>) {
+        (name.to_owned(), Box::new(Fake(Box::new(run))))
+    }
+
+    fn outcomes(runner: &mut Runner) -> Vec<(String, String, usize)> {
+        let describe = |report: Report<'_>| {
+            let values = report.samples.map_or(0, |samples| samples.len());
+            (report.name.to_owned(), format!("{:?}", report.outcome), values)
+        };
+        runner.reports().map(describe).collect()
+    }
+
+    fn expected(rows: &[(&str, &str, usize)]) -> Vec<(String, String, usize)> {
+        rows.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), *c)).collect()
+    }
+
+    #[tokio::test]
+    async fn failures_and_panics_stay_with_their_collector() {
+        let mut runner = Runner::new(vec![
+            fake("good", || Ok(())),
+            fake("none", || Err(CollectError::unavailable("no such device"))),
+            fake("bad", || Err(CollectError::failed("/proc/x", "line 3"))),
+            fake("worse", || panic!("on purpose")),
+            fake("last", || Ok(())),
+        ]);
+        for _ in 0..3 {
+            runner.run(Duration::from_secs(60)).await.unwrap();
+            assert_eq!(
+                outcomes(&mut runner),
+                expected(&[
+                    ("good", "Collected", 1),
+                    ("none", "Unavailable(\"no such device\")", 0),
+                    ("bad", "Failed(\"/proc/x: line 3\")", 0),
+                    ("worse", "Failed(\"panicked: on purpose\")", 0),
+                    ("last", "Collected", 1),
+                ])
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stuck_collector_is_skipped_until_it_returns() {
+        let (release, blocked) = mpsc::channel::<()>();
+        let (returned_tx, returned) = mpsc::channel::<()>();
+        let mut first = true;
+        let mut runner = Runner::new(vec![
+            fake("before", || Ok(())),
+            fake("hung", move || {
+                if std::mem::take(&mut first) {
+                    blocked.recv().unwrap();
+                    returned_tx.send(()).unwrap();
+                }
+                Ok(())
+            }),
+            fake("after", || Ok(())),
+        ]);
+        let stuck = expected(&[
+            ("before", "Collected", 1),
+            ("hung", "Stuck", 0),
+            ("after", "Collected", 1),
+        ]);
+        runner.run(DEADLINE).await.unwrap();
+        assert_eq!(outcomes(&mut runner), stuck);
+        runner.run(DEADLINE).await.unwrap();
+        assert_eq!(outcomes(&mut runner), stuck, "skipped while it is away");
+
+        release.send(()).unwrap();
+        returned.recv().unwrap();
+        // Its thread hands the job back just after that: the next ticks have it again.
+        let back = expected(&[
+            ("before", "Collected", 1),
+            ("hung", "Collected", 1),
+            ("after", "Collected", 1),
+        ]);
+        for _ in 0..1_000 {
+            runner.run(Duration::from_secs(60)).await.unwrap();
+            if outcomes(&mut runner) == back {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("the collector never came back: {:?}", outcomes(&mut runner));
+    }
+
+    #[tokio::test]
+    async fn no_collectors_is_a_tick_too() {
+        Runner::new(Vec::new()).run(DEADLINE).await.unwrap();
+    }
+}

@@ -1,0 +1,14 @@
+//! Project chores, in Rust: `cargo xtask <command>`.
+//!
+//! - [`test`]: everything that has to pass before a change lands.
+//! - [`demo`]: the main job on this host, as a live table.
+//! - [`drill`]: an outage with a `kill -9` inside, and the count of what was lost. The end-to-end
+//!   tests run the same drill.
+//! - [`programs`]: the real binaries as child processes.
+//! - [`chore`]: what chores share.
+
+pub mod chore;
+pub mod demo;
+pub mod drill;
+pub mod programs;
+pub mod test;
