@@ -13,6 +13,7 @@
 
 pub mod clock;
 pub mod collector;
+pub mod config;
 pub mod identity;
 pub mod quarantine;
 pub mod retry;

@@ -95,6 +95,12 @@ impl Effective {
         self.settings.iter().find(|setting| setting.path == path)
     }
 
+    /// Whether the value at a path was given, by whatever layer.
+    #[must_use]
+    pub fn is_given(&self, path: &str) -> bool {
+        self.get(path).is_some_and(|setting| setting.origin != Origin::Default)
+    }
+
     /// A problem with the value at a path, or with a table; placed where it was given. For checks that
     /// look at several keys.
     #[must_use]

@@ -69,7 +69,7 @@ fn unplaced<T>(value: T) -> Spanned<T> {
 /// Whether the value is what its key wants; otherwise what was found and what was expected.
 pub(crate) fn check(key: &Key, value: &DeValue<'_>) -> Result<(), String> {
     if !is_of_kind(key.kind, value) {
-        let found = if key.kind == Kind::Secret { found_kind(value) } else { found(value) };
+        let found = if hides(key, value) { found_kind(value) } else { found(value) };
         return Err(format!("found {found}, expected {}", expected(key, value)));
     }
     let Some(amount) = amount(key.kind, value) else {
@@ -84,6 +84,12 @@ pub(crate) fn check(key: &Key, value: &DeValue<'_>) -> Result<(), String> {
         return Err(format!("found {}, expected {}", found(value), bounds(key)));
     }
     Ok(())
+}
+
+/// Whether a message must not repeat the value: a secret, or a URL with a password in it.
+fn hides(key: &Key, value: &DeValue<'_>) -> bool {
+    let has_user = || value.as_str().is_some_and(|text| text.contains('@'));
+    key.kind == Kind::Secret || key.kind == Kind::Url && has_user()
 }
 
 fn is_of_kind(kind: Kind, value: &DeValue<'_>) -> bool {

@@ -1,0 +1,63 @@
+//! What single keys can't tell: whether they fit together.
+
+use std::path::{Path, PathBuf};
+
+use settings::{Effective, Loaded, Problem};
+
+use super::{Config, DEFAULT_PATH, FileConfig, HttpConfig, SinkConfig};
+
+/// What doesn't fit together.
+pub(super) fn problems(loaded: &Loaded<Config>) -> Vec<Problem> {
+    let Loaded { config, effective } = loaded;
+    let mut problems = Vec::new();
+    problems.extend(absolute(effective, "data_dir", &config.data_dir));
+    let mut files: Vec<(&PathBuf, &str)> = Vec::new();
+    for (name, sink) in &config.sinks {
+        match sink {
+            SinkConfig::Http(http) => problems.extend(http_sink(effective, name, http)),
+            SinkConfig::File(file) => problems.extend(file_sink(effective, name, file, &mut files)),
+            SinkConfig::Stdout(_) => {}
+        }
+    }
+    problems
+}
+
+/// No sink is configured.
+pub(super) fn no_sink() -> Problem {
+    Problem::new(format!(
+        "no sink is configured, records would go nowhere: set SERVER_URL to the hub's address, or add \
+         a [sinks.<name>] table to {DEFAULT_PATH}"
+    ))
+}
+
+fn absolute(effective: &Effective, key: &str, path: &Path) -> Option<Problem> {
+    let text = format!(
+        "found {:?}, expected an absolute path: where the agent is started doesn't matter then",
+        path.display().to_string()
+    );
+    (!path.is_absolute()).then(|| effective.problem(key, text))
+}
+
+/// A file of certificates for a connection that has none is a mistake in one of the two.
+fn http_sink(effective: &Effective, name: &str, http: &HttpConfig) -> Option<Problem> {
+    let key = format!("sinks.{name}.ca_file");
+    let text = format!("is for https:// only, and sinks.{name}.url is {:?}", http.url);
+    (http.ca_file.is_some() && !http.url.starts_with("https://"))
+        .then(|| effective.problem(&key, text))
+}
+
+fn file_sink<'c>(
+    effective: &Effective,
+    name: &'c str,
+    file: &'c FileConfig,
+    files: &mut Vec<(&'c PathBuf, &'c str)>,
+) -> Option<Problem> {
+    let key = format!("sinks.{name}.path");
+    let twin = files.iter().find(|(path, _)| *path == &file.path).map(|(_, twin)| *twin);
+    files.push((&file.path, name));
+    let twin = twin.map(|twin| {
+        let text = format!("sinks.{twin} writes to the same file: give each its own");
+        effective.problem(&key, text)
+    });
+    absolute(effective, &key, &file.path).or(twin)
+}
