@@ -36,3 +36,11 @@ impl Flag {
         Self { name: name.to_owned(), path: path.to_owned(), word: word.into() }
     }
 }
+
+/// The environment of this process. What isn't Unicode keeps its name and loses what can't be read: a
+/// stray variable of somebody else's is no reason not to start.
+#[must_use]
+pub fn environment() -> Vec<(String, String)> {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, word)| (text(name), text(word))).collect()
+}

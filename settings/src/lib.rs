@@ -40,7 +40,7 @@
 //! };
 //! let text = "interval = 10\n[sinks.hub]\nurl = \"http://hub\"\nulr = \"\"".to_owned();
 //! let file = Some(Source { name: "/etc/holdfast/agent.toml".to_owned(), text });
-//! let layers = Layers { file, variables: std::env::vars().collect(), prefix: "HOLDFAST", ..Layers::default() };
+//! let layers = Layers { file, variables: settings::environment(), prefix: "HOLDFAST", ..Layers::default() };
 //! let Err(problems) = settings::load::<Config>(&keys, &layers) else { panic!() };
 //! assert_eq!(
 //!     problems.to_string(),
@@ -69,7 +69,7 @@ mod variables;
 pub use duration::Duration;
 pub use effective::{Change, Effective, Origin, Setting};
 pub use key::{Key, Keys, Kind, Reload, UserTable};
-pub use layers::{Flag, Layers};
+pub use layers::{Flag, Layers, environment};
 pub use load::{Loaded, load};
 pub use pages::{reference, sample};
 pub use problem::{Place, Problem, Problems};

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{Duration, Key, Keys, Kind, Layers, Loaded, Secret, Size, Source, UserTable, load};
+use crate::{
+    Duration, Flag, Key, Keys, Kind, Layers, Loaded, Secret, Size, Source, UserTable, load,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -156,4 +158,120 @@ url = "http://v"  # HF_SINKS_MY_HUB_URL
 timeout = "30s"  # default
 "#
     );
+}
+
+#[test]
+fn words_become_values_by_the_kind_of_their_key() {
+    let sink = |variables: &[(&str, &str)]| {
+        let mut variables = variables.to_vec();
+        variables.push(("HF_SINKS_A_TYPE", "file"));
+        variables.push(("HF_SINKS_A_PATH", "/a"));
+        loaded("", &variables).config.sinks.remove("a").unwrap()
+    };
+    let labelled = |labels: &[(&str, &str)]| {
+        labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let check = |variable: (&str, &str), labels, only: Option<&[&str]>| {
+        let only = only.map(|only| only.iter().map(|word| (*word).to_owned()).collect());
+        let expected = Sink::File { path: "/a".to_owned(), labels, only };
+        assert_eq!(sink(&[variable]), expected, "{variable:?}");
+    };
+    check(("HF_SINKS_A_LABELS", "a=1, b = x=y"), Some(labelled(&[("a", "1"), ("b", "x=y")])), None);
+    check(("HF_SINKS_A_ONLY", "cpu, load ,"), None, Some(&["cpu", "load"]));
+    check(("HF_SINKS_A_ONLY", ""), None, None);
+
+    let wal = |variables: &[(&str, &str)]| loaded("", variables).config.wal;
+    assert!(!wal(&[("HF_WAL_SYNC", "false")]).sync);
+    assert_eq!(wal(&[("HF_WAL_PARTS", " 8 ")]).parts, 8);
+    assert_eq!(wal(&[("HF_WAL_MAX_BYTES", "20971520")]).max_bytes, Size::from_mib(20));
+}
+
+#[test]
+fn variables_that_mean_no_key_are_named() {
+    let check = |variable: (&str, &str), expected: &str| {
+        assert_eq!(problems("[sinks.my-hub]\nurl = \"http://a\"", &[variable]), expected);
+    };
+    check(
+        ("HF_INTERVAL", "fast"),
+        "HF_INTERVAL: interval: found \"fast\", expected a duration such as \"10s\", \"500ms\", \"1h30m\" or \"7d\"",
+    );
+    check(("HF_INTERVALL", "1s"), "HF_INTERVALL: sets no key, did you mean HF_INTERVAL?");
+    check(
+        ("HF_SINKS_MY_HUB_URLS", "x"),
+        "HF_SINKS_MY_HUB_URLS: sets no key, did you mean HF_SINKS_MY_HUB_URL?",
+    );
+    check(("HF_COLOUR", "red"), "HF_COLOUR: sets no key; a key such as a.b is set by HF_A_B");
+    check(("HF_WAL_SYNC", "yes"), "HF_WAL_SYNC: wal.sync: found \"yes\", expected true or false");
+    check(
+        ("HF_SINKS_MY_HUB_PATH", "/a"),
+        "HF_SINKS_MY_HUB_PATH: sinks.my-hub.path is only for type = \"file\", and here type is \
+         \"http\"",
+    );
+    // one of several tables fits: the one that is there
+    let known = loaded("[sinks.a_type]\nurl = \"http://a\"", &[("HF_SINKS_A_TYPE_TIMEOUT", "1s")]);
+    assert_eq!(known.config.sinks.keys().collect::<Vec<_>>(), ["a_type"]);
+    // nobody's business
+    let others = [("HF_HUB_LISTEN", "x"), ("HF_HUB", "x"), ("HFX", "x"), ("PATH", "/bin")];
+    assert!(loaded("", &others).config.sinks.is_empty());
+}
+
+#[test]
+fn flags_win_over_everything() {
+    let mut layers = layers("interval = \"2s\"", &[("HF_INTERVAL", "3s")]);
+    layers.flags.push(Flag::new("--interval", "interval", "4s"));
+    let loaded = load::<Config>(&keys(), &layers).unwrap();
+    assert_eq!(loaded.config.interval, Duration::from_secs(4));
+    layers.flags.push(Flag::new("--interval", "interval", "soon"));
+    let problems = load::<Config>(&keys(), &layers).unwrap_err().to_string();
+    assert!(problems.starts_with("--interval: interval: found \"soon\", expected a"), "{problems}");
+}
+
+#[test]
+fn broken_toml_is_said_with_its_places() {
+    let check = |toml: &str, expected: &[&str]| {
+        let problems = problems(toml, &[]);
+        let places: Vec<_> =
+            problems.lines().map(|line| &line[..line.find(": ").unwrap()]).collect();
+        assert_eq!(places, expected, "{problems}");
+    };
+    check("interval = ", &["a.toml:1:12"]);
+    check("interval = 10s", &["a.toml:1:12"]);
+    check("[wal\nsync = true", &["a.toml:1:5"]);
+    check("a = \"x\nb = 1 2\n", &["a.toml:1:7", "a.toml:2:5"]);
+    check("interval = \"1s\"\ninterval = \"2s\"", &["a.toml:2:1"]);
+    // columns are characters, lines may end as on other systems
+    check("hostname = \"übermäßig\" x\r\n", &["a.toml:1:24"]);
+}
+
+#[test]
+fn everything_that_can_be_written_is_read() {
+    let check = |toml: &str| loaded(toml, &[]).config;
+    assert_eq!(check("\u{feff}interval = \"2s\"\r\n").interval, Duration::from_secs(2));
+    assert_eq!(check("wal.max_bytes = 0x2_000_000").wal.max_bytes, Size::from_mib(32));
+    assert_eq!(check("wal = { parts = 1_00, sync = false }").wal.parts, 100);
+    assert_eq!(check("[\"wal\"]\n\"parts\" = 3").wal.parts, 3);
+    assert_eq!(check("hostname = 'a'").hostname.as_deref(), Some("a"));
+}
+
+#[test]
+fn no_damage_to_a_file_is_fatal() {
+    let toml = "interval = \"2s\" # ü\n[wal]\nmax_bytes = \"1GiB\"\nsync = true\nparts = 3\n\
+                [sinks.hub]\nurl = \"https://a\"\ntoken = \"hunter2\"\n\
+                [sinks.out]\ntype = \"file\"\npath = \"/a\"\nlabels = { a = \"1\" }\nonly = [\"a\"]";
+    assert!(load::<Config>(&keys(), &layers(toml, &[])).is_ok());
+    let check = |damaged: &str| {
+        let said = match load::<Config>(&keys(), &layers(damaged, &[])) {
+            Ok(loaded) => format!("{loaded:?}"),
+            Err(problems) => format!("{problems} {problems:?}"),
+        };
+        assert!(!said.contains("hunter"), "{damaged}\n{said}");
+    };
+    for (at, character) in toml.char_indices() {
+        let (before, after) = (&toml[..at], &toml[at + character.len_utf8()..]);
+        check(before);
+        check(&format!("{before}{after}"));
+        for other in ["\"", "[", "]", "=", ".", "\n", "9", "\0", "ü"] {
+            check(&format!("{before}{other}{after}"));
+        }
+    }
 }

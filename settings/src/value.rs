@@ -102,7 +102,7 @@ fn is_of_kind(kind: Kind, value: &DeValue<'_>) -> bool {
         Kind::Size => parses(|text| text.parse::<Size>().is_ok()) || whole(value).is_some(),
         Kind::Bool => value.is_bool(),
         Kind::Integer => value.is_integer(),
-        Kind::Float => value.is_float() || value.is_integer(),
+        Kind::Float => amount(kind, value).is_some_and(f64::is_finite),
         Kind::Url => parses(is_url),
         Kind::Choice(choices) => text.is_some_and(|text| choices.contains(&text)),
         Kind::Strings => {
