@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use toml::Value;
 
-use crate::{Place, Problem, Reload, secret::REDACTED};
+use crate::{Place, Problem, Reload, key::number, secret::REDACTED};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,8 +134,10 @@ impl Effective {
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         for table in self.table_names() {
-            if !table.is_empty() {
-                let _ = write!(text, "\n[{table}]\n");
+            match split(table) {
+                (list, part) if number(part).is_some() => _ = write!(text, "\n[[{list}]]\n"),
+                _ if table.is_empty() => {}
+                _ => _ = write!(text, "\n[{table}]\n"),
             }
             for setting in self.settings.iter().filter(|setting| split(&setting.path).0 == table) {
                 setting.write_line(&mut text);

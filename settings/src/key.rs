@@ -65,7 +65,9 @@ pub enum Reload {
 /// One key.
 #[derive(Clone, Debug)]
 pub struct Key {
-    /// Dotted path; a segment `*` stands for a name of the user's: `sinks.*.url`.
+    /// Dotted path; a segment `*` stands for a name of the user's: `sinks.*.url`; a segment `#` for
+    /// the number of a table in a list: `rules.#.metric` for `metric` below `[[rules]]`. The tables
+    /// of a list hold no further tables.
     pub path: Cow<'static, str>,
     /// What its value is.
     pub kind: Kind,
@@ -83,6 +85,8 @@ pub struct Key {
     pub when: Option<(&'static str, &'static str)>,
     /// What the sample file shows where there is no default.
     pub example: Option<Cow<'static, str>>,
+    /// Whether its value is never shown, whatever its kind: an address with a key in it.
+    pub secret: bool,
     /// What has to happen for a changed value to take effect.
     pub reload: Reload,
 }
@@ -104,6 +108,7 @@ impl Key {
             max: None,
             when: None,
             example: None,
+            secret: kind == Kind::Secret,
             reload: Reload::Live,
         }
     }
@@ -150,6 +155,13 @@ impl Key {
         self
     }
 
+    /// Its value is never shown.
+    #[must_use]
+    pub fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
     /// A change needs a restart.
     #[must_use]
     pub fn restart(mut self) -> Self {
@@ -168,15 +180,19 @@ impl Key {
         tables: impl Iterator<Item = &'t Vec<String>>,
     ) -> Vec<Vec<String>> {
         let segments: Vec<String> = self.segments().map(str::to_owned).collect();
-        let Some(last_name) = segments.iter().rposition(|segment| segment == "*") else {
+        let Some(last) = segments.iter().rposition(|segment| segment == "*" || segment == "#")
+        else {
             return vec![segments];
         };
-        let (named, rest) = segments.split_at(last_name + 1);
-        let fits = |table: &&Vec<String>| {
-            table.len() == named.len()
-                && named.iter().zip(*table).all(|(segment, name)| segment == "*" || segment == name)
+        let (head, rest) = segments.split_at(last + 1);
+        let is_one = |table: &&Vec<String>| {
+            table.len() == head.len() && head.iter().zip(*table).all(|(one, part)| fits(one, part))
         };
-        tables.filter(fits).map(|table| [&table[..], rest].concat()).collect()
+        let mut paths: Vec<_> =
+            tables.filter(is_one).map(|table| [&table[..], rest].concat()).collect();
+        // Lists by number, not by letter; names as they come.
+        paths.sort_by_key(|path| path.iter().map(|part| number(part)).collect::<Vec<_>>());
+        paths
     }
 
     /// The path of its table and its own name.
@@ -192,20 +208,38 @@ impl Key {
     /// Whether `path` is an instance of this key's path, or of a table above it.
     pub(crate) fn begins(&self, path: &[String]) -> bool {
         let mut segments = self.segments();
-        path.iter()
-            .all(|part| segments.next().is_some_and(|segment| segment == "*" || segment == part))
+        path.iter().all(|part| segments.next().is_some_and(|segment| fits(segment, part)))
+    }
+
+    /// Whether it is in a list of tables.
+    pub(crate) fn is_in_list(&self) -> bool {
+        self.segments().any(|segment| segment == "#")
     }
 }
 
-/// A kind of table that the user names: `sinks.*`.
+/// Whether a part of a path is what a segment of a key stands for.
+fn fits(segment: &str, part: &str) -> bool {
+    match segment {
+        "*" => true,
+        "#" => number(part).is_some(),
+        fixed => fixed == part,
+    }
+}
+
+/// Which table of a list, from 1: of `#3`, 3.
+pub(crate) fn number(part: &str) -> Option<usize> {
+    part.strip_prefix('#')?.parse().ok()
+}
+
+/// A kind of table that the user makes: `sinks.*`, `rules.#`.
 #[derive(Clone, Copy, Debug)]
 pub struct UserTable {
-    /// Path, ending in `*`.
+    /// Path, ending in `*` or `#`.
     pub path: &'static str,
     /// What such a table is, for the documentation.
     pub doc: &'static str,
     /// Names for the sample file, one for each value of the key that [`Key::when`] looks at:
-    /// `("http", "hub")`. Where no key has a `when`: `("", name)`.
+    /// `("http", "hub")`. Where no key has a `when`: `("", name)`; for a list none.
     pub examples: &'static [(&'static str, &'static str)],
 }
 

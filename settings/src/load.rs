@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::{
     Spanned, Value,
-    de::{DeTable, DeValue, Deserializer, ValueDeserializer},
+    de::{DeArray, DeTable, DeValue, ValueDeserializer},
 };
 
 use crate::{
-    Effective, Key, Keys, Kind, Layers, Origin, Place, Problem, Problems, Setting,
+    Effective, Key, Keys, Layers, Origin, Place, Problem, Problems, Setting,
+    key::number,
     tree::{Given, Path, Tree},
     value,
 };
@@ -37,7 +38,7 @@ pub fn load<T: DeserializeOwned>(keys: &Keys, layers: &Layers<'_>) -> Result<Loa
     let settled = settle(&mut tree, &mut problems);
     Problems::check(problems)?;
     let effective = effective(&settled, &tree)?;
-    let config = T::deserialize(Deserializer::from(nested(&settled, &tree)))
+    let config = T::deserialize(ValueDeserializer::from(nested(&settled, &tree)))
         .map_err(|error| unreadable(&error, &settled, &tree))?;
     Ok(Loaded { config, effective })
 }
@@ -141,8 +142,8 @@ fn quoted((_, value): (&str, &str)) -> String {
 
 /// The values as nested tables. As positions they carry their numbers, first all values, then all
 /// tables, so that an error of `T`'s own can be traced to its place.
-fn nested<'a>(settled: &[Settled<'a>], tree: &Tree<'a>) -> Spanned<DeTable<'a>> {
-    let mut root = DeTable::new();
+fn nested<'a>(settled: &[Settled<'a>], tree: &Tree<'a>) -> Spanned<DeValue<'a>> {
+    let mut root = DeValue::Table(DeTable::new());
     for (number, path) in (settled.len()..).zip(tree.tables.keys()) {
         insert(&mut root, path, Spanned::new(number..number + 1, DeValue::Table(DeTable::new())));
     }
@@ -153,18 +154,45 @@ fn nested<'a>(settled: &[Settled<'a>], tree: &Tree<'a>) -> Spanned<DeTable<'a>> 
     Spanned::new(outside..outside, root)
 }
 
-fn insert<'a>(table: &mut DeTable<'a>, path: &[String], value: Spanned<DeValue<'a>>) {
-    let Some((name, rest)) = path.split_first() else {
+/// Puts a value where its path leads, and the tables and lists on the way there.
+fn insert<'a>(container: &mut DeValue<'a>, path: &[String], value: Spanned<DeValue<'a>>) {
+    let Some((part, rest)) = path.split_first() else {
         return;
     };
-    let key = Spanned::new(value.span(), Cow::Owned(name.clone()));
-    if rest.is_empty() {
-        table.insert(key, value);
+    let Some(slot) = slot(container, part, &value) else {
         return;
+    };
+    match rest.first() {
+        None => *slot = value,
+        Some(next) => {
+            if number(next).is_some() && !slot.get_ref().is_array() {
+                *slot.get_mut() = DeValue::Array(DeArray::new());
+            }
+            insert(slot.get_mut(), rest, value);
+        }
     }
+}
+
+/// The place in a table or list that a part of a path names; an empty table if nothing was there.
+fn slot<'t, 'a>(
+    container: &'t mut DeValue<'a>,
+    part: &str,
+    value: &Spanned<DeValue<'a>>,
+) -> Option<&'t mut Spanned<DeValue<'a>>> {
     let empty = || Spanned::new(value.span(), DeValue::Table(DeTable::new()));
-    if let DeValue::Table(inner) = table.entry(key).or_insert_with(empty).get_mut() {
-        insert(inner, rest, value);
+    match container {
+        DeValue::Table(table) => {
+            let key = Spanned::new(value.span(), Cow::Owned(part.to_owned()));
+            Some(table.entry(key).or_insert_with(empty))
+        }
+        DeValue::Array(list) => {
+            let index = number(part)?.checked_sub(1)?;
+            while list.len() <= index {
+                list.push(empty());
+            }
+            list.get_mut(index)
+        }
+        _ => None,
     }
 }
 
@@ -192,7 +220,7 @@ fn effective(settled: &[Settled<'_>], tree: &Tree<'_>) -> Result<Effective, Prob
         Ok(Setting {
             path: one.path.join("."),
             origin: one.origin.clone(),
-            is_secret: one.key.kind == Kind::Secret,
+            is_secret: one.key.secret,
             reload: one.key.reload,
             value: Value::deserialize(value).map_err(out_of_range)?,
         })

@@ -16,6 +16,8 @@ struct Config {
     wal: Wal,
     #[serde(default)]
     sinks: BTreeMap<String, Sink>,
+    #[serde(default)]
+    rules: Vec<Rule>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -33,6 +35,28 @@ enum Sink {
     File { path: String, labels: Option<BTreeMap<String, String>>, only: Option<Vec<String>> },
 }
 
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    name: String,
+    threshold: f64,
+    hook: Option<String>,
+}
+
+/// A rule that is checked in its own words.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(try_from = "RawRule")]
+struct Rule(RawRule);
+
+impl TryFrom<RawRule> for Rule {
+    type Error = String;
+
+    fn try_from(raw: RawRule) -> Result<Self, String> {
+        let is_odd = raw.name == "odd" && raw.threshold.rem_euclid(2.0) < 1.0;
+        if is_odd { Err("an odd rule wants an odd threshold".to_owned()) } else { Ok(Self(raw)) }
+    }
+}
+
 fn keys() -> Keys {
     let keys = vec![
         Key::new("interval", Kind::Duration, "Time between ticks.").default("10s").min("1s"),
@@ -47,9 +71,14 @@ fn keys() -> Keys {
         Key::new("sinks.*.path", Kind::Path, "Where.").when("type", "file").required(),
         Key::new("sinks.*.labels", Kind::Table, "Labels.").when("type", "file"),
         Key::new("sinks.*.only", Kind::Strings, "Only these.").when("type", "file"),
+        Key::new("rules.#.name", Kind::String, "Name.").required().example("busy"),
+        Key::new("rules.#.threshold", Kind::Float, "Bound.").default("1"),
+        Key::new("rules.#.hook", Kind::Url, "Address with a key in it.").secret(),
     ];
     let examples = &[("http", "hub"), ("file", "archive")];
-    Keys { keys, tables: vec![UserTable { path: "sinks.*", doc: "A way out.", examples }] }
+    let sinks = UserTable { path: "sinks.*", doc: "A way out.", examples };
+    let rules = UserTable { path: "rules.#", doc: "A rule.", examples: &[] };
+    Keys { keys, tables: vec![sinks, rules] }
 }
 
 fn layers(toml: &str, variables: &[(&str, &str)]) -> Layers<'static> {
@@ -134,7 +163,7 @@ fn later_layers_win_and_every_value_says_where_it_came_from() {
     let variables =
         [("HF_INTERVAL", "5s"), ("HF_SINKS_MY_HUB_URL", "http://v"), ("SERVER_URL", "http://s")];
     let loaded = loaded(toml, &variables);
-    let Config { interval, hostname, wal, sinks } = loaded.config;
+    let Config { interval, hostname, wal, sinks, .. } = loaded.config;
     assert_eq!((interval, hostname), (Duration::from_secs(5), None));
     assert_eq!((wal.max_bytes, wal.sync, wal.parts), (Size::from_mib(256), true, 4));
     assert_eq!(sinks.keys().collect::<Vec<_>>(), ["hub", "my-hub"]);
@@ -274,4 +303,85 @@ fn no_damage_to_a_file_is_fatal() {
             check(&format!("{before}{other}{after}"));
         }
     }
+}
+
+#[test]
+fn lists_of_tables_keep_their_order() {
+    let toml: String =
+        (1..=12).map(|n| format!("[[rules]]\nname = \"{n}\"\nthreshold = {n}.5\n")).collect();
+    let all = loaded(&toml, &[]);
+    let names: Vec<_> = all.config.rules.iter().map(|rule| rule.0.name.parse()).collect();
+    assert_eq!(names, (1..=12).map(Ok).collect::<Vec<_>>());
+    assert_eq!(all.effective.get("rules.#12.threshold").unwrap().shown(), "12.5");
+    // what is printed means the same
+    assert_eq!(loaded(&all.effective.to_toml(), &[]).config.rules, all.config.rules);
+    assert_eq!(loaded("rules = []", &[]).config.rules, []);
+    assert_eq!(loaded("rules = [{ name = \"a\" }]", &[]).config.rules.len(), 1);
+}
+
+#[test]
+fn what_is_wrong_in_a_list_is_said_with_its_place() {
+    let check = |toml: &str, expected: &str| assert_eq!(problems(toml, &[]), expected, "{toml}");
+    let one = "[[rules]]\nname = \"a\"\n";
+    check(
+        &format!("{one}[[rules]]\nname = \"b\"\ntreshold = 1"),
+        "a.toml:5:1: unknown key \"rules.#2.treshold\", did you mean \"rules.#2.threshold\"?",
+    );
+    check(
+        &format!("{one}[[rules]]\nthreshold = 1"),
+        "a.toml:3:1: rules.#2 needs \"name\": a string",
+    );
+    check(
+        &format!("{one}threshold = nan"),
+        "a.toml:3:13: rules.#1.threshold: found the number nan, expected a number",
+    );
+    check(
+        &format!("{one}[[rules]]\nname = \"odd\"\nthreshold = 2"),
+        "a.toml:1:3: rules: an odd rule wants an odd threshold",
+    );
+    check(
+        &format!("{one}hook = \"hunter2\""),
+        "a.toml:3:8: rules.#1.hook: found a string, expected a URL such as \
+         \"https://hub.example:8443\", without user or password",
+    );
+    check(
+        "[rules]\nname = \"a\"",
+        "a.toml:1:2: rules is a list of tables: write [[rules]] for each, and its keys below",
+    );
+    check(
+        "rules = [1]",
+        "a.toml:1:1: rules is a list of tables: write [[rules]] for each, and its keys below",
+    );
+    check("[[wal]]\nparts = 1", "a.toml:1:3: wal is a table: write [wal], and its keys below");
+    check(
+        "threshold = 1",
+        "a.toml:1:1: unknown key \"threshold\", did you mean \"rules.#1.threshold\"?",
+    );
+    let variable = [("HF_RULES_1_NAME", "a")];
+    assert_eq!(
+        problems("", &variable),
+        "HF_RULES_1_NAME: sets no key; a key such as a.b is set by HF_A_B"
+    );
+}
+
+#[test]
+fn pages_show_tables_that_users_make() {
+    let page = crate::reference(&keys(), "# T", "HF");
+    assert!(page.contains("\n## `[[rules]]`\n\nA rule.\n\n"), "{page}");
+    assert!(page.contains("\n## `[sinks.<name>]` with `type = \"file\"`\n"), "{page}");
+    assert!(page.contains("| `threshold` | number | `1` | Bound. | none |\n"), "{page}");
+    let sample = crate::sample(&keys(), "Hello.");
+    assert!(
+        sample.contains("\n# A rule.\n#[[rules]]\n# Name. Required.\n#name = \"busy\"\n"),
+        "{sample}"
+    );
+    assert!(
+        sample
+            .contains("\n#[sinks.archive]\n# What it is. One of: http, file.\n#type = \"file\"\n"),
+        "{sample}"
+    );
+    assert!(
+        sample.starts_with("# Hello.\n\n# Time between ticks. At least 1s.\n#interval = \"10s\"\n"),
+        "{sample}"
+    );
 }

@@ -35,7 +35,7 @@ fn siblings<'a>(keys: &'a Keys, path: &[String]) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for key in keys.keys.iter().filter(|key| key.begins(parent)) {
         let name = key.segments().nth(parent.len());
-        names.extend(name.filter(|name| *name != "*" && !names.contains(name)));
+        names.extend(name.filter(|name| !["*", "#"].contains(name) && !names.contains(name)));
     }
     names
 }
@@ -54,5 +54,5 @@ fn elsewhere(keys: &Keys, path: &[String]) -> Option<String> {
     let dotted = path.join(".");
     let near = || nearest(&dotted, keys.keys.iter().map(|key| &*key.path));
     let same = keys.keys.iter().find(same_name).map(|key| &*key.path);
-    same.or_else(near).map(|path| path.replace('*', "<name>"))
+    same.or_else(near).map(|path| path.replace('*', "<name>").replace('#', "#1"))
 }

@@ -104,9 +104,11 @@ impl Section<'_> {
         if let Some(user_table) = self.user_table {
             text.push_str(&comment(user_table.doc));
         }
-        if !self.table.is_empty() {
-            let hash = if self.table.contains('*') { "#" } else { "" };
-            let _ = writeln!(text, "{hash}[{}]", self.shown);
+        match self.table.strip_suffix(".#") {
+            Some(list) => _ = writeln!(text, "#[[{list}]]"),
+            None if self.table.is_empty() => {}
+            None if self.table.contains('*') => _ = writeln!(text, "#[{}]", self.shown),
+            None => _ = writeln!(text, "[{}]", self.shown),
         }
         for (index, key) in self.keys.iter().enumerate() {
             if index > 0 {
@@ -119,13 +121,12 @@ impl Section<'_> {
 
     fn write_reference(&self, text: &mut String, prefix: &str) {
         let of_form = |(key, value): (&str, &str)| format!(" with `{key} = \"{value}\"`");
-        match self.table {
-            "" => text.push_str("\n## Without a table\n\n"),
-            table => {
-                let table = table.replace('*', "<name>");
-                let form = self.form.map(of_form).unwrap_or_default();
-                let _ = write!(text, "\n## `[{table}]`{form}\n\n");
-            }
+        let form = self.form.map(of_form).unwrap_or_default();
+        let table = self.table.replace('*', "<name>");
+        match table.strip_suffix(".#") {
+            Some(list) => _ = write!(text, "\n## `[[{list}]]`\n\n"),
+            None if table.is_empty() => text.push_str("\n## Without a table\n\n"),
+            None => _ = write!(text, "\n## `[{table}]`{form}\n\n"),
         }
         if let Some(user_table) = self.user_table {
             let _ = write!(text, "{}\n\n", user_table.doc);
@@ -148,7 +149,11 @@ impl Section<'_> {
             kind_in_words(key),
             default,
             format!("{}{restart}", key.doc),
-            format!("`{}`", variables::name(prefix, &key.path)),
+            if key.is_in_list() {
+                "none".to_owned()
+            } else {
+                format!("`{}`", variables::name(prefix, &key.path))
+            },
         ];
         let cells = cells.map(|cell| cell.replace('|', "\\|").replace('\n', " "));
         let _ = writeln!(text, "| {} |", cells.join(" | "));

@@ -87,14 +87,49 @@ impl<'a> Tree<'a> {
         } else if self.keys.keys.iter().any(|key| key.matches(path)) {
             let place = source.place(value.span().start);
             self.leaves.insert(path.clone(), (Given::Toml(value.into_inner()), place));
-        } else if let DeValue::Table(table) = value.into_inner() {
-            self.tables.insert(path.clone(), place);
-            self.add_table(source, table, path);
-        } else {
-            let dotted = path.join(".");
-            let text = format!("{dotted} is a table: write [{dotted}], and its keys below");
+        } else if let Err(text) = self.add_tables(source, path, &place, value.into_inner()) {
             self.problems.push(Problem { place, text });
         }
+    }
+
+    /// A table, or a list of tables, whichever the keys want.
+    fn add_tables(
+        &mut self,
+        source: &'a Source,
+        path: &mut Path,
+        place: &Place,
+        value: DeValue<'a>,
+    ) -> Result<(), String> {
+        let dotted = path.join(".");
+        let is_list = |key: &Key| key.begins(path) && key.segments().nth(path.len()) == Some("#");
+        match (self.keys.keys.iter().any(is_list), value) {
+            (false, DeValue::Table(table)) => {
+                self.tables.insert(path.clone(), place.clone());
+                self.add_table(source, table, path);
+            }
+            (true, DeValue::Array(list)) if list.iter().all(|item| item.get_ref().is_table()) => {
+                if !list.is_empty() {
+                    self.tables.insert(path.clone(), place.clone());
+                }
+                for (number, item) in (1..).zip(list) {
+                    path.push(format!("#{number}"));
+                    self.tables.insert(path.clone(), source.place(item.span().start));
+                    if let DeValue::Table(table) = item.into_inner() {
+                        self.add_table(source, table, path);
+                    }
+                    path.pop();
+                }
+            }
+            (false, _) => {
+                return Err(format!("{dotted} is a table: write [{dotted}], and its keys below"));
+            }
+            (true, _) => {
+                return Err(format!(
+                    "{dotted} is a list of tables: write [[{dotted}]] for each, and its keys below"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a path leads to a key or a table of keys.

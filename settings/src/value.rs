@@ -81,7 +81,8 @@ pub(crate) fn check(key: &Key, value: &DeValue<'_>) -> Result<(), String> {
     let below = bound(&key.min).is_some_and(|min| amount < min);
     let above = bound(&key.max).is_some_and(|max| amount > max);
     if below || above {
-        return Err(format!("found {}, expected {}", found(value), bounds(key)));
+        let found = if hides(key, value) { found_kind(value) } else { found(value) };
+        return Err(format!("found {found}, expected {}", bounds(key)));
     }
     Ok(())
 }
@@ -89,7 +90,7 @@ pub(crate) fn check(key: &Key, value: &DeValue<'_>) -> Result<(), String> {
 /// Whether a message must not repeat the value: a secret, or a URL with a password in it.
 fn hides(key: &Key, value: &DeValue<'_>) -> bool {
     let has_user = || value.as_str().is_some_and(|text| text.contains('@'));
-    key.kind == Kind::Secret || key.kind == Kind::Url && has_user()
+    key.secret || key.kind == Kind::Url && has_user()
 }
 
 fn is_of_kind(kind: Kind, value: &DeValue<'_>) -> bool {

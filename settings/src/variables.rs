@@ -34,7 +34,7 @@ pub(crate) fn resolve(
     if layers.foreign.iter().any(foreign) || layers.shorts.iter().any(short) {
         return Variable::NotOurs;
     }
-    let candidates = keys.keys.iter().filter_map(|key| {
+    let candidates = keys.keys.iter().filter(|key| !key.is_in_list()).filter_map(|key| {
         let path = instance(key, word, tables)?;
         Some((rank(key, &path, tables), path, key.kind))
     });
@@ -103,6 +103,7 @@ fn unknown(variable: &str, prefix: &str, keys: &Keys, tables: &BTreeMap<Path, Pl
     let names: Vec<String> = keys
         .keys
         .iter()
+        .filter(|key| !key.is_in_list())
         .flat_map(|key| key.instances(tables.keys()))
         .map(|path| name(prefix, &path.join(".")))
         .collect();
