@@ -62,7 +62,11 @@ pub fn outage(outage: Duration) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-fn build_release() -> Result<Binaries> {
+/// Builds both binaries as they are shipped.
+///
+/// # Errors
+/// When the build fails.
+pub fn build_release() -> Result<Binaries> {
     run(&mut cargo(&["build", "--release", "-p", "holdfast", "-p", "server-lite", "--bins"]))?;
     Binaries::below(&target_dir().join("release"))
 }

@@ -4,11 +4,13 @@
 //! - [`demo`]: the main job on this host, as a live table.
 //! - [`drill`]: an outage with a `kill -9` inside, and the count of what was lost. The end-to-end
 //!   tests run the same drill.
+//! - [`footprint`]: what a host pays for the agent.
 //! - [`programs`]: the real binaries as child processes.
 //! - [`chore`]: what chores share.
 
 pub mod chore;
 pub mod demo;
 pub mod drill;
+pub mod footprint;
 pub mod programs;
 pub mod test;

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use xtask::{demo, test};
+use xtask::{demo, footprint, test};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Holdfast's chores")]
@@ -22,6 +22,15 @@ enum Chore {
         #[arg(long, value_parser = duration)]
         outage: Option<Duration>,
     },
+    /// What a host pays for the agent: CPU a tick, memory, sizes of the binaries
+    Footprint {
+        /// How long to measure
+        #[arg(long = "for", value_parser = duration, default_value = "5m")]
+        measured_for: Duration,
+        /// Time between two ticks
+        #[arg(long, value_parser = duration, default_value = "10s")]
+        interval: Duration,
+    },
 }
 
 fn main() -> ExitCode {
@@ -29,6 +38,7 @@ fn main() -> ExitCode {
         Chore::Test => test::run(),
         Chore::Demo { outage: None } => demo::live(),
         Chore::Demo { outage: Some(outage) } => demo::outage(outage),
+        Chore::Footprint { measured_for, interval } => footprint::run(measured_for, interval),
     };
     match result {
         Ok(code) => code,

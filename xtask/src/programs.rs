@@ -59,7 +59,11 @@ pub struct Program {
 }
 
 impl Program {
-    fn start(
+    /// Starts a child; each line of its standard error goes to `watch`, on a thread of its own.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start(
         name: &'static str,
         command: &mut Command,
         watch: impl Fn(&str) + Send + 'static,
@@ -74,7 +78,11 @@ impl Program {
         Ok(Self { name, child, lines, reader: Some(reader) })
     }
 
-    fn stdout(&mut self) -> Result<BufReader<ChildStdout>> {
+    /// Its standard output, once.
+    ///
+    /// # Errors
+    /// When it was taken already.
+    pub fn stdout(&mut self) -> Result<BufReader<ChildStdout>> {
         self.child.stdout.take().map(BufReader::new).context("stdout was taken already")
     }
 
@@ -126,6 +134,16 @@ impl Program {
             bail!("{} ended with {status}\n{}", self.name, self.tail());
         }
         Ok(())
+    }
+
+    /// Waits until it has said a line with `text` in it.
+    ///
+    /// # Errors
+    /// When it doesn't within `deadline`; with the end of its log.
+    pub fn await_line(&self, text: &str, deadline: Duration) -> Result<()> {
+        let said = || self.tail().lines().any(|line| line.contains(text));
+        wait_for(deadline, || Ok(said().then_some(())))
+            .with_context(|| format!("{} never said {text:?}\n{}", self.name, self.tail()))
     }
 
     /// The last lines of its log.
