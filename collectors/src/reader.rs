@@ -1,0 +1,206 @@
+//! Kernel files that are read every tick.
+//!
+//! Opening a file of `/proc` or `/sys` costs more than reading it, and the kernel makes their text
+//! anew whenever it is read from the start. So [`KeptFile`] opens once, then reads from offset 0 into
+//! one buffer that grows until the text fits. When the kept descriptor fails, the file is opened again.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use agent_core::CollectError;
+
+use crate::parse::ParseError;
+
+const BUFFER_BYTES_MIN: usize = 4 << 10;
+/// A text beyond this is an error: 100 000 network interfaces are 12 MiB.
+const BUFFER_BYTES_MAX: usize = 16 << 20;
+
+/// A kernel file that stays open from one tick to the next.
+#[derive(Debug)]
+pub(crate) struct KeptFile {
+    paths: Vec<PathBuf>,
+    file: Option<File>,
+    buffer: Vec<u8>,
+    lossy: String,
+}
+
+impl KeptFile {
+    /// A file; it is opened when it is first read.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self::first_of(vec![path])
+    }
+
+    /// The first of several files that can be opened; the first one stands for all in errors.
+    pub(crate) fn first_of(paths: Vec<PathBuf>) -> Self {
+        Self { paths, file: None, buffer: Vec::new(), lossy: String::new() }
+    }
+
+    /// The text as it is now. Bytes that are not UTF-8 (the name of an interface can hold any)
+    /// become U+FFFD.
+    pub(crate) fn text(&mut self) -> Result<Content<'_, str>, CollectError> {
+        let length = self.fill()?;
+        let bytes = &self.buffer[..length];
+        let content = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(_) => {
+                self.lossy = String::from_utf8_lossy(bytes).into_owned();
+                &self.lossy
+            }
+        };
+        Ok(Content { path: self.path(), content })
+    }
+
+    /// The bytes as they are now.
+    pub(crate) fn bytes(&mut self) -> Result<Content<'_, [u8]>, CollectError> {
+        let length = self.fill()?;
+        Ok(Content { path: self.path(), content: &self.buffer[..length] })
+    }
+
+    fn path(&self) -> &Path {
+        self.paths.first().map_or(Path::new(""), PathBuf::as_path)
+    }
+
+    fn fill(&mut self) -> Result<usize, CollectError> {
+        if let Some(file) = &self.file
+            && let Ok(length) = read_whole(file, &mut self.buffer)
+        {
+            return Ok(length);
+        }
+        self.file = None;
+        let file = open_first(&self.paths)?;
+        let length = read_whole(&file, &mut self.buffer)
+            .map_err(|error| CollectError::from_io(self.path(), &error))?;
+        self.file = Some(file);
+        Ok(length)
+    }
+}
+
+/// What a file holds now, and its path for errors.
+#[derive(Debug)]
+pub(crate) struct Content<'a, T: ?Sized> {
+    path: &'a Path,
+    /// What it holds.
+    pub(crate) content: &'a T,
+}
+
+impl<T: ?Sized> Content<'_, T> {
+    /// What it holds can't be parsed.
+    pub(crate) fn malformed(&self, error: &ParseError) -> CollectError {
+        CollectError::failed(self.path.display().to_string(), error)
+    }
+}
+
+fn open_first(paths: &[PathBuf]) -> Result<File, CollectError> {
+    let mut first = None;
+    for path in paths {
+        match File::open(path) {
+            Ok(file) => return Ok(file),
+            Err(error) => _ = first.get_or_insert((path, error)),
+        }
+    }
+    Err(match first {
+        Some((path, error)) => CollectError::from_io(path, &error),
+        None => CollectError::unavailable("no file to read"),
+    })
+}
+
+/// Reads until the end: the kernel gives many texts a page at a time, so a short read is no end.
+fn read_whole(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let mut length = 0;
+    loop {
+        if length == buffer.len() {
+            grow(buffer)?;
+        }
+        match file.read_at(&mut buffer[length..], length as u64) {
+            Ok(0) => return Ok(length),
+            Ok(read) => length += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn grow(buffer: &mut Vec<u8>) -> io::Result<()> {
+    let bytes = (buffer.len() * 2).max(BUFFER_BYTES_MIN);
+    if bytes > BUFFER_BYTES_MAX {
+        let reason = format!("longer than {} MiB", BUFFER_BYTES_MAX >> 20);
+        return Err(io::Error::new(ErrorKind::FileTooLarge, reason));
+    }
+    buffer.resize(bytes, 0);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_text_is_read_anew_and_the_buffer_grows() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stat");
+        let mut kept = KeptFile::new(path.clone());
+        for length in [10, 0, BUFFER_BYTES_MIN, BUFFER_BYTES_MIN * 5 + 1, 3] {
+            let text = "x".repeat(length);
+            fs::write(&path, &text).unwrap();
+            assert_eq!(kept.text().unwrap().content, text);
+        }
+    }
+
+    #[test]
+    fn the_descriptor_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("loadavg");
+        fs::write(&path, "1").unwrap();
+        let mut kept = KeptFile::new(path.clone());
+        assert_eq!(kept.text().unwrap().content, "1");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(kept.text().unwrap().content, "1", "still the one that was opened");
+    }
+
+    #[test]
+    fn a_descriptor_that_fails_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("loadavg");
+        fs::write(&path, "1").unwrap();
+        let mut kept = KeptFile::new(path);
+        // a directory opens but can't be read
+        kept.file = Some(File::open(dir.path()).unwrap());
+        assert_eq!(kept.text().unwrap().content, "1");
+    }
+
+    #[test]
+    fn absent_files_are_unavailable_and_odd_ones_fail() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |path: PathBuf, expected: &str| {
+            let shown = path.display().to_string();
+            let error = KeptFile::new(path).text().unwrap_err().to_string();
+            assert_eq!(error.replace(&shown, "PATH"), expected);
+        };
+        check(dir.path().join("none"), "unavailable: PATH: No such file or directory (os error 2)");
+        check(dir.path().to_owned(), "PATH: Is a directory (os error 21)");
+        check("/dev/zero".into(), "PATH: longer than 16 MiB");
+    }
+
+    #[test]
+    fn the_next_path_stands_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let second = dir.path().join("self");
+        fs::write(&second, "mounts").unwrap();
+        let mut kept = KeptFile::first_of(vec![dir.path().join("1"), second]);
+        assert_eq!(kept.bytes().unwrap().content, b"mounts");
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dev");
+        fs::write(&path, b"eth\xff: 1").unwrap();
+        assert_eq!(KeptFile::new(path).text().unwrap().content, "eth\u{fffd}: 1");
+    }
+}
