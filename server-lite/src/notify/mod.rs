@@ -1,6 +1,7 @@
 //! Notifiers: who is told of an alert, and how it is made sure that they are.
 //!
 //! - [`config`]: notifiers as they are configured.
+//! - [`keys`]: how they are documented in the hub's table of keys.
 //! - [`message`]: what is told: the JSON body, and Slack's form of it.
 //! - [`webhook`]: one POST, and what its answer means.
 //! - [`retry`]: how long to wait before the next try.
@@ -8,6 +9,7 @@
 
 pub mod config;
 pub mod deliver;
+pub mod keys;
 pub mod message;
 pub mod retry;
 pub mod webhook;

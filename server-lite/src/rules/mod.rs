@@ -1,6 +1,7 @@
 //! Rules: what is watched for, in which state each series is, and who has to be told.
 //!
 //! - [`rule`]: a threshold rule as it is written; [`pattern`] and [`summary`] are parts of it.
+//! - [`keys`]: how it is documented in the hub's table of keys.
 //! - [`aggregate`]: from samples to the one value that is compared.
 //! - [`alert`]: states and what changes them.
 //! - [`evaluate`](mod@evaluate): pure evaluation, with time passed in.
@@ -13,6 +14,7 @@ pub mod aggregate;
 pub mod alert;
 pub mod alert_store;
 pub mod evaluate;
+pub mod keys;
 pub mod metrics;
 pub mod pattern;
 pub mod rule;
