@@ -11,20 +11,24 @@
 //! - [`config`]: the configuration file.
 //! - [`identity`], [`telemetry`], [`clock`]: who it is, what it says of itself, what time it is.
 
+pub mod agent;
 pub mod clock;
 pub mod collector;
 pub mod config;
 pub mod identity;
+pub mod pending;
 pub mod quarantine;
 pub mod retry;
 pub mod roots;
 pub mod runner;
 pub mod samples;
+pub mod shipper;
 pub mod sink;
 pub mod telemetry;
 pub mod ticker;
 pub mod wal;
 
+pub use agent::{Agent, AgentError, AgentOptions, Plan, PlannedSink, Status};
 pub use collector::{CollectError, Collector, Registration};
 pub use roots::Roots;
 pub use samples::{Metric, Samples};

@@ -8,6 +8,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -42,6 +43,17 @@ pub enum Outcome {
     Failed(String),
     /// It is beyond its deadline, now or since an earlier tick.
     Stuck,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Collected => f.write_str("collected"),
+            Self::Unavailable(what) => write!(f, "unavailable on this host: {what}"),
+            Self::Failed(reason) => write!(f, "failed: {reason}"),
+            Self::Stuck => f.write_str("beyond its deadline, skipped until it returns"),
+        }
+    }
 }
 
 /// One collector's run in a tick.

@@ -185,7 +185,8 @@ impl Telemetry {
         collect_process(out);
     }
 
-    fn collect_collectors(&self, out: &mut Samples) {
+    /// Adds how each collector did.
+    pub fn collect_collectors(&self, out: &mut Samples) {
         let collectors = self.collectors.borrow();
         let mut each = |metric: &Metric<'_>, value: fn(&CollectorStats) -> f64| {
             for (name, stats) in collectors.iter() {

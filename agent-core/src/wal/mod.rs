@@ -1,7 +1,10 @@
 //! The write-ahead log.
 
+mod handle;
+
 use std::sync::Arc;
 
+pub use handle::{LogHandle, OwnedRecord};
 use wire::{EncodedSchema, Kind, StreamId};
 
 use crate::sink::{Batch, BatchLimits};
@@ -60,6 +63,13 @@ pub trait Wal: Send {
     /// # Errors
     /// [`WalError`] when the cursor can't be read or written.
     fn register(&mut self, sink: &str) -> Result<u64, WalError>;
+
+    /// Forgets the cursors of all sinks but these, and returns whose they were: records don't wait for
+    /// a sink that is no longer configured.
+    ///
+    /// # Errors
+    /// [`WalError`] when the cursors can't be removed.
+    fn retain_sinks(&mut self, sinks: &[&str]) -> Result<Vec<String>, WalError>;
 
     /// The durable records after the sink's cursor, in order, within `limits`; `None` if there are
     /// none. A batch never mixes streams.
@@ -121,6 +131,9 @@ pub enum WalError {
     /// No sink of that name was registered.
     #[error("sink {0:?} is not registered with the log")]
     UnknownSink(String),
+    /// The log was closed, or its thread is gone.
+    #[error("the log is closed")]
+    Closed,
     /// The record can't be put in an envelope.
     #[error("append record: {0}")]
     Record(#[from] wire::EnvelopeError),

@@ -1,0 +1,351 @@
+//! The agent: collectors, log and sinks put together and run.
+//!
+//! [`Agent`] owns what outlives a reload: identity, log, counters. A [`Plan`] is what a configuration
+//! asks for: collectors, sinks, interval. [`Agent::run`] carries out one plan until it is told to
+//! stop; then another plan may follow on the same log.
+
+use std::{
+    collections::BTreeMap, future::Future, path::PathBuf, rc::Rc, sync::Arc, time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    task::{LocalSet, spawn_local},
+    time::timeout,
+};
+use wire::{AgentId, EncodedSchema, Kind, StreamId, api::LogStatus, limits, tick::TickEncoder};
+
+use crate::{
+    clock::{Clock, SystemClock},
+    collector::Collector,
+    identity::{self, IdentityError},
+    pending::Pending,
+    quarantine::Quarantine,
+    runner::{Outcome, Runner},
+    samples::Samples,
+    shipper::{Shipper, Stop, error_chain},
+    sink::{BoxFuture, Sink},
+    telemetry::{self, Telemetry},
+    ticker::Ticker,
+    wal::{LogHandle, OwnedRecord, Wal, WalError},
+};
+
+/// What outlives a reload: identity, log, counters.
+pub struct Agent {
+    id: AgentId,
+    version: String,
+    clock: Rc<dyn Clock>,
+    log: LogHandle,
+    telemetry: Rc<Telemetry>,
+    quarantine: Rc<Quarantine>,
+    own_samples: Samples,
+    encoder: TickEncoder,
+    pending: Pending,
+    said: BTreeMap<String, String>,
+}
+
+/// What an agent is opened with.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// Where identity and quarantine lie; must exist.
+    pub data_dir: PathBuf,
+    /// Version that it tells of itself.
+    pub version: String,
+    /// Bytes of ticks that may wait in memory while the log refuses them.
+    pub pending_bytes_max: usize,
+}
+
+/// What to do until told to stop.
+pub struct Plan {
+    /// Time between two ticks; they fall on its multiples by the wall clock.
+    pub interval: Duration,
+    /// How long one collector may take.
+    pub collector_deadline: Duration,
+    /// How long stopping may take.
+    pub shutdown_deadline: Duration,
+    /// What is read, in order, by name.
+    pub collectors: Vec<(String, Box<dyn Collector>)>,
+    /// Where it goes.
+    pub sinks: Vec<PlannedSink>,
+    /// Runs beside, until the plan ends: heartbeats.
+    pub companions: Vec<BoxFuture<'static, ()>>,
+}
+
+/// A sink in a plan.
+pub struct PlannedSink {
+    /// Name of its cursor: keep it, and it goes on where it was.
+    pub name: String,
+    /// Where records go.
+    pub sink: Box<dyn Sink>,
+    /// How long a fresh record lies before it is sent.
+    pub phase: Duration,
+}
+
+/// Why an agent can't start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The identity can't be had.
+    #[error("agent identity")]
+    Identity(#[from] IdentityError),
+    /// The log can't be used.
+    #[error("write-ahead log")]
+    Wal(#[from] WalError),
+    /// The system gives no thread.
+    #[error("start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A cheap view of a running agent, for companions.
+#[derive(Clone)]
+pub struct Status {
+    log: LogHandle,
+    telemetry: Rc<Telemetry>,
+}
+
+impl Status {
+    /// The stream that new records belong to.
+    #[must_use]
+    pub fn stream_id(&self) -> StreamId {
+        self.log.stream_id()
+    }
+
+    /// How the log stands, as the sink of that name sees it.
+    #[must_use]
+    pub fn log(&self, sink: &str) -> LogStatus {
+        let stats = self.log.stats();
+        let acked_seq = self.telemetry.sink(sink).acked_seq.get();
+        LogStatus {
+            last_seq: stats.last_seq,
+            acked_seq,
+            disk_bytes: stats.disk_bytes,
+            pending_records: stats.last_seq.saturating_sub(acked_seq),
+        }
+    }
+}
+
+impl Agent {
+    /// Opens an agent on its data directory and log.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the identity can't be had, or no thread can be started for the log.
+    pub fn open(options: AgentOptions, wal: Box<dyn Wal>) -> Result<Self, AgentError> {
+        Ok(Self {
+            id: identity::load_or_create(&options.data_dir)?,
+            version: options.version,
+            clock: Rc::new(SystemClock),
+            log: LogHandle::spawn(wal).map_err(AgentError::Thread)?,
+            telemetry: Rc::default(),
+            quarantine: Rc::new(Quarantine::below(&options.data_dir)),
+            own_samples: Samples::new(telemetry::COLLECTOR),
+            encoder: TickEncoder::new(),
+            pending: Pending::new(options.pending_bytes_max),
+            said: BTreeMap::new(),
+        })
+    }
+
+    /// Who this agent is.
+    #[must_use]
+    pub const fn id(&self) -> AgentId {
+        self.id
+    }
+
+    /// A view for companions.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status { log: self.log.clone(), telemetry: Rc::clone(&self.telemetry) }
+    }
+
+    /// Carries out a plan until `stop` says how to end: [`Stop::Drain`] delivers what is in the log
+    /// as far as that goes within the deadline; [`Stop::Now`] ends after the sends under way. What
+    /// is not delivered stays in the log.
+    ///
+    /// # Errors
+    /// [`AgentError`] when a sink can't be registered with the log or no thread can be started.
+    pub async fn run(
+        &mut self,
+        plan: Plan,
+        stop: impl Future<Output = Stop>,
+    ) -> Result<Stop, AgentError> {
+        let Plan { interval, collector_deadline, shutdown_deadline, .. } = plan;
+        self.register(&plan).await?;
+        let tasks = LocalSet::new();
+        tasks
+            .run_until(async {
+                let (tell, told) = watch::channel(Stop::Run);
+                let companions: Vec<_> = plan.companions.into_iter().map(spawn_local).collect();
+                let shippers: Vec<_> = plan
+                    .sinks
+                    .into_iter()
+                    .map(|sink| {
+                        (sink.name.clone(), spawn_local(self.shipper(sink).run(told.clone())))
+                    })
+                    .collect();
+                let mut schedule = Schedule {
+                    ticker: Ticker::new(Rc::clone(&self.clock), interval),
+                    runner: Runner::new(plan.collectors),
+                    deadline: collector_deadline.min(interval),
+                };
+                let how = self.tick_until(&mut schedule, stop).await?;
+                tracing::info!(?how, "collection stopped");
+                let _ = tell.send(how);
+                for (name, shipper) in shippers {
+                    if timeout(shutdown_deadline, shipper).await.is_err() {
+                        tracing::warn!(
+                            sink = name,
+                            "sink did not finish in time, its records stay in the log"
+                        );
+                    }
+                }
+                companions.iter().for_each(tokio::task::JoinHandle::abort);
+                Ok(how)
+            })
+            .await
+    }
+
+    /// Makes cursors durable and lets go of the log.
+    ///
+    /// # Errors
+    /// [`AgentError::Wal`] when the disk refuses; some records are then sent again next time.
+    pub async fn close(self) -> Result<(), AgentError> {
+        self.log.close().await.map_err(AgentError::Wal)
+    }
+
+    async fn register(&mut self, plan: &Plan) -> Result<(), AgentError> {
+        let collectors: Vec<&str> = plan.collectors.iter().map(|(name, _)| name.as_str()).collect();
+        let sinks: Vec<&str> = plan.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        for name in &sinks {
+            let acked_seq = self.log.register(name).await?;
+            self.telemetry.sink(name).acked_seq.set(acked_seq);
+        }
+        for gone in self.log.retain_sinks(&sinks).await? {
+            tracing::warn!(
+                sink = gone,
+                "sink is no longer configured, its place in the log is given up"
+            );
+        }
+        self.telemetry.retain(&collectors, &sinks);
+        self.said.retain(|name, _| collectors.contains(&name.as_str()));
+        Ok(())
+    }
+
+    fn shipper(&self, planned: PlannedSink) -> Shipper {
+        let stats = self.telemetry.sink(&planned.name);
+        let (log, quarantine) = (self.log.clone(), Rc::clone(&self.quarantine));
+        Shipper::new(planned.name, planned.sink, log, stats, quarantine, planned.phase)
+    }
+
+    async fn tick_until(
+        &mut self,
+        schedule: &mut Schedule,
+        stop: impl Future<Output = Stop>,
+    ) -> Result<Stop, AgentError> {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let due = tokio::select! {
+                biased;
+                how = &mut stop => return Ok(how),
+                due = schedule.ticker.wait() => due,
+            };
+            self.telemetry.ticks_missed.add(due.missed);
+            if due.missed > 0 {
+                tracing::warn!(missed = due.missed, "ticks fell out, the last one took too long");
+            }
+            schedule.runner.run(schedule.deadline).await.map_err(AgentError::Thread)?;
+            let record = self.encode(&mut schedule.runner, due.time_ms);
+            self.append(record).await;
+        }
+    }
+
+    /// One record of everything that was collected, and of the agent itself.
+    fn encode(&mut self, runner: &mut Runner, time_ms: i64) -> OwnedRecord {
+        let mut schemas = Vec::new();
+        for report in runner.reports() {
+            self.telemetry.record(report.name, report.outcome, report.duration);
+            say(&mut self.said, report.name, report.outcome);
+            if let Some(samples) = report.samples {
+                push(&mut self.encoder, &mut schemas, report.name, samples);
+            }
+        }
+        self.telemetry.ticks.add(1);
+        self.own_samples.clear();
+        let stats = self.log.stats();
+        let now_ms = self.clock.now_ms();
+        self.telemetry.collect(&self.version, &stats, now_ms, &mut self.own_samples);
+        push(&mut self.encoder, &mut schemas, telemetry::COLLECTOR, &mut self.own_samples);
+        let samples = self.encoder.len() as u64;
+        let payload = self.encoder.finish(time_ms);
+        OwnedRecord { kind: Kind::Metrics, time_ms, samples, payload, schemas }
+    }
+
+    /// Appends what waits and the new record, in order; what the log refuses waits in memory.
+    async fn append(&mut self, record: OwnedRecord) {
+        let dropped = self.pending.push(record);
+        self.telemetry.pending_dropped.add(dropped);
+        while let Some(front) = self.pending.front() {
+            let time_ms = front.time_ms;
+            match self.log.append(front).await {
+                Ok(seq) => tracing::debug!(seq, time_ms, "record is durable"),
+                Err(error) => {
+                    self.telemetry.append_failures.add(1);
+                    let reason = error_chain(&error);
+                    let waiting = self.pending.len();
+                    tracing::warn!(
+                        reason,
+                        waiting,
+                        dropped,
+                        "the log refused a record, it waits in memory"
+                    );
+                    break;
+                }
+            }
+            self.pending.pop();
+        }
+        self.telemetry.pending_ticks.set(self.pending.len() as u64);
+    }
+}
+
+struct Schedule {
+    ticker: Ticker,
+    runner: Runner,
+    deadline: Duration,
+}
+
+fn push(
+    encoder: &mut TickEncoder,
+    schemas: &mut Vec<Arc<EncodedSchema>>,
+    name: &str,
+    samples: &mut Samples,
+) {
+    if encoder.len() + samples.len() > limits::TICK_SERIES_MAX {
+        let (series, most) = (samples.len(), limits::TICK_SERIES_MAX);
+        tracing::warn!(collector = name, series, most, "too many series in one tick, left out");
+        return;
+    }
+    let (schema, values) = samples.finish();
+    encoder.push(schema.id, values);
+    schemas.push(Arc::clone(schema));
+}
+
+/// Says how a collector does when that changed, not every tick.
+fn say(said: &mut BTreeMap<String, String>, name: &str, outcome: &Outcome) {
+    let text = match outcome {
+        Outcome::Collected => "",
+        Outcome::Unavailable(what) | Outcome::Failed(what) => what,
+        Outcome::Stuck => "beyond its deadline",
+    };
+    let before = said.get(name).map_or("", String::as_str);
+    if text == before {
+        return;
+    }
+    match outcome {
+        Outcome::Collected => tracing::info!(collector = name, "collector is back"),
+        Outcome::Unavailable(what) => {
+            tracing::info!(collector = name, what, "collector is unavailable on this host");
+        }
+        Outcome::Failed(reason) => tracing::warn!(collector = name, reason, "collector failed"),
+        Outcome::Stuck => {
+            tracing::warn!(collector = name, "collector is stuck, skipped until it returns");
+        }
+    }
+    said.insert(name.to_owned(), text.to_owned());
+}

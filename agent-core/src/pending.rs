@@ -1,0 +1,131 @@
+//! Records that wait in memory while the log refuses them (a full disk stops nothing).
+//!
+//! Bounded in bytes; the oldest goes first, and a gap stands for what went once the log takes
+//! records again.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use wire::{Gap, GapReason, Kind};
+
+use crate::wal::OwnedRecord;
+
+/// A bounded queue of records in order.
+#[derive(Debug)]
+pub struct Pending {
+    queue: VecDeque<Arc<OwnedRecord>>,
+    bytes: usize,
+    bytes_max: usize,
+    lost: Option<Gap>,
+}
+
+impl Pending {
+    /// An empty queue that holds at most `bytes_max` bytes of payload, and always one record.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        Self { queue: VecDeque::new(), bytes: 0, bytes_max, lost: None }
+    }
+
+    /// Adds a record at the end; returns how many had to go from the front.
+    pub fn push(&mut self, record: OwnedRecord) -> u64 {
+        self.bytes += record.payload.len();
+        self.queue.push_back(Arc::new(record));
+        let mut dropped = 0;
+        while self.bytes > self.bytes_max && self.queue.len() > 1 {
+            dropped += u64::from(self.drop_oldest());
+        }
+        dropped
+    }
+
+    /// What is to be appended next: the gap for what was lost, then the records in order.
+    #[must_use]
+    pub fn front(&self) -> Option<Arc<OwnedRecord>> {
+        let gap = self.lost.as_ref().map(|gap| Arc::new(gap_record(gap)));
+        gap.or_else(|| self.queue.front().cloned())
+    }
+
+    /// Removes what [`Pending::front`] gave: it is in the log.
+    pub fn pop(&mut self) {
+        if self.lost.take().is_none()
+            && let Some(record) = self.queue.pop_front()
+        {
+            self.bytes -= record.payload.len();
+        }
+    }
+
+    /// Records that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.lost.is_none()
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some(record) = self.queue.pop_front() else { return false };
+        self.bytes -= record.payload.len();
+        let gap = self.lost.get_or_insert_with(|| Gap {
+            reason: GapReason::LogOverflow,
+            from_ms: record.time_ms,
+            to_ms: record.time_ms,
+            first_seq: 0,
+            last_seq: 0,
+            records: 0,
+            samples: 0,
+            detail: "the log refused records and memory for them ran out".to_owned(),
+        });
+        gap.to_ms = record.time_ms;
+        gap.records += 1;
+        gap.samples += record.samples;
+        true
+    }
+}
+
+fn gap_record(gap: &Gap) -> OwnedRecord {
+    OwnedRecord {
+        kind: Kind::Gap,
+        time_ms: gap.from_ms,
+        samples: 0,
+        payload: gap.encode(),
+        schemas: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(time_ms: i64) -> OwnedRecord {
+        let payload = vec![0; 10];
+        OwnedRecord { kind: Kind::Metrics, time_ms, samples: 5, payload, schemas: Vec::new() }
+    }
+
+    #[test]
+    fn the_oldest_goes_and_a_gap_stands_for_it() {
+        let mut pending = Pending::new(30);
+        let dropped: Vec<u64> = (1..=5).map(|time_ms| pending.push(record(time_ms))).collect();
+        assert_eq!(dropped, [0, 0, 0, 1, 1]);
+
+        let front = pending.front().unwrap();
+        let gap = Gap::decode(&front.payload).unwrap();
+        assert_eq!((gap.from_ms, gap.to_ms, gap.records, gap.samples), (1, 2, 2, 10));
+        let mut times = Vec::new();
+        while let Some(front) = pending.front() {
+            times.push((front.kind, front.time_ms));
+            pending.pop();
+        }
+        let metrics = |time_ms| (Kind::Metrics, time_ms);
+        assert_eq!(times, [(Kind::Gap, 1), metrics(3), metrics(4), metrics(5)]);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn one_record_always_fits() {
+        let mut pending = Pending::new(1);
+        assert_eq!(pending.push(record(1)), 0);
+        assert_eq!(pending.len(), 1);
+    }
+}

@@ -1,0 +1,270 @@
+//! Replays the log to one sink, in order, for ever.
+//!
+//! One shipper a sink. It reads what lies after the sink's cursor, sends it, and moves the cursor to
+//! what the sink acknowledged. A failure never drops a record: it waits and sends again. A record
+//! that the sink will never take is quarantined, and a gap goes out *under its number*, so that the
+//! stream stays whole and in order. That replacement lives in memory until it is acknowledged; after
+//! a crash the record is refused, quarantined and replaced again, to the same effect.
+
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+use wire::{Gap, GapReason, Kind, envelope, request::Body};
+
+use crate::{
+    quarantine::Quarantine,
+    retry::Retry,
+    sink::{Batch, BatchLimits, LogRecord, Sink, SinkError},
+    telemetry::SinkStats,
+    wal::{LogHandle, WalError},
+};
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// Go on.
+    #[default]
+    Run,
+    /// Send what is there, then end; don't wait for a sink that is away.
+    Drain,
+    /// End after the send that is under way.
+    Now,
+}
+
+/// A sink with its place in the log.
+pub struct Shipper {
+    name: String,
+    sink: Box<dyn Sink>,
+    log: LogHandle,
+    stats: Rc<SinkStats>,
+    quarantine: Rc<Quarantine>,
+    phase: Duration,
+    limits: BatchLimits,
+    retry: Retry,
+    replaced: BTreeMap<u64, LogRecord>,
+    last_failure: Option<String>,
+}
+
+enum Step {
+    /// Something was acknowledged; there may be more.
+    Progress,
+    /// The sink has everything.
+    Idle,
+    /// Try again, but not at once.
+    Failed(Duration),
+}
+
+impl Shipper {
+    /// A shipper of `sink`, which is registered with the log as `name`. `phase` is how long it lets a
+    /// fresh record lie, so that a fleet that ticks at one time doesn't send at one time.
+    pub fn new(
+        name: String,
+        sink: Box<dyn Sink>,
+        log: LogHandle,
+        stats: Rc<SinkStats>,
+        quarantine: Rc<Quarantine>,
+        phase: Duration,
+    ) -> Self {
+        let limits = sink.limits();
+        Self {
+            name,
+            sink,
+            log,
+            stats,
+            quarantine,
+            phase,
+            limits,
+            retry: Retry::default(),
+            replaced: BTreeMap::new(),
+            last_failure: None,
+        }
+    }
+
+    /// Ships until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<Stop>) {
+        let mut appended = self.log.appended();
+        loop {
+            appended.borrow_and_update();
+            let step = self.step().await;
+            let told = *stop.borrow_and_update();
+            match (step, told) {
+                (_, Stop::Now) | (Step::Idle | Step::Failed(_), Stop::Drain) => break,
+                (Step::Progress, _) => {}
+                (Step::Idle, Stop::Run) => tokio::select! {
+                    news = appended.changed() => {
+                        if news.is_err() { break }
+                        tokio::select! { () = sleep(self.phase) => {} _ = stop.changed() => {} }
+                    }
+                    _ = stop.changed() => {}
+                },
+                (Step::Failed(wait), Stop::Run) => tokio::select! {
+                    () = sleep(wait) => {}
+                    _ = stop.changed() => {}
+                },
+            }
+        }
+        self.sink.close().await;
+    }
+
+    async fn step(&mut self) -> Step {
+        let batch = match self.log.read(&self.name, self.limits).await {
+            Ok(Some(batch)) => self.with_replacements(batch),
+            Ok(None) => return Step::Idle,
+            Err(error) => return self.failed_to_read(&error),
+        };
+        match self.sink.send(&batch).await {
+            Ok(acked_seq) => self.acknowledge(&batch, acked_seq).await,
+            Err(error) => self.failed_to_send(&batch, error),
+        }
+    }
+
+    fn with_replacements(&self, mut batch: Batch) -> Batch {
+        for record in &mut batch.records {
+            if let Some(replacement) = self.replaced.get(&record.seq) {
+                record.clone_from(replacement);
+            }
+        }
+        batch
+    }
+
+    async fn acknowledge(&mut self, batch: &Batch, acked_seq: u64) -> Step {
+        let first = batch.records.first().map_or(0, |record| record.seq);
+        if acked_seq < first {
+            let reason = format!("acknowledged {acked_seq} instead of {first} or later");
+            return self.failed(reason, None);
+        }
+        if let Err(error) = self.log.acknowledge(&self.name, acked_seq).await {
+            return self.failed_to_read(&error);
+        }
+        let acked = batch.records.iter().filter(|record| record.seq <= acked_seq);
+        let (records, bytes) =
+            acked.fold((0, 0), |(n, bytes), record| (n + 1, bytes + record.bytes.len() as u64));
+        self.stats.sends.add(1);
+        self.stats.records.add(records);
+        self.stats.bytes.add(bytes);
+        self.stats.acked_seq.set(acked_seq);
+        self.replaced = self.replaced.split_off(&(acked_seq + 1));
+        self.succeeded();
+        Step::Progress
+    }
+
+    fn succeeded(&mut self) {
+        self.retry.reset();
+        self.stats.up.set(true);
+        let most = self.sink.limits();
+        self.limits.records = self.limits.records.saturating_mul(2).min(most.records);
+        self.limits.bytes = self.limits.bytes.saturating_mul(2).min(most.bytes);
+        if self.last_failure.take().is_some() {
+            let pending = self.log.stats().last_seq.saturating_sub(self.stats.acked_seq.get());
+            tracing::info!(sink = self.name, pending, "sink is back");
+        }
+    }
+
+    fn failed_to_send(&mut self, batch: &Batch, error: SinkError) -> Step {
+        match error {
+            SinkError::Transient { reason, retry_after } => self.failed(reason, retry_after),
+            SinkError::Refused { reason } => self.failed(reason, None),
+            SinkError::Rejected { seq, reason } => self.rejected(batch, seq, reason),
+            SinkError::TooLarge { reason } => self.too_large(batch, reason),
+        }
+    }
+
+    /// Halves the batch; a record that is too large alone will never be taken.
+    fn too_large(&mut self, batch: &Batch, reason: String) -> Step {
+        if let [record] = batch.records.as_slice() {
+            return self.rejected(batch, record.seq, reason);
+        }
+        let bytes: usize = batch.records.iter().map(|record| record.bytes.len()).sum();
+        self.limits = BatchLimits { records: (batch.records.len() / 2).max(1), bytes: bytes / 2 };
+        tracing::debug!(sink = self.name, reason, ?self.limits, "halving the batch");
+        Step::Progress
+    }
+
+    fn rejected(&mut self, batch: &Batch, seq: u64, reason: String) -> Step {
+        let Some(record) = batch.records.iter().find(|record| record.seq == seq) else {
+            return self
+                .failed(format!("rejected record {seq}, which was not sent: {reason}"), None);
+        };
+        if self.replaced.contains_key(&seq) {
+            return self.failed(format!("rejected the gap for record {seq}: {reason}"), None);
+        }
+        let path = match self.quarantine.put(&self.name, batch.stream_id, record) {
+            Ok(path) => path,
+            Err(error) => return self.failed(format!("quarantine record {seq}: {error}"), None),
+        };
+        let Some(replacement) = gap_for(record, &self.name, &reason) else {
+            return self.failed(format!("no gap can stand for record {seq}: {reason}"), None);
+        };
+        tracing::warn!(
+            sink = self.name, seq, reason, path = %path.display(),
+            "sink rejected a record for good, quarantined it"
+        );
+        self.stats.rejected.add(1);
+        self.replaced.insert(seq, replacement);
+        Step::Progress
+    }
+
+    fn failed_to_read(&mut self, error: &WalError) -> Step {
+        self.failed(error_chain(error), None)
+    }
+
+    fn failed(&mut self, reason: String, retry_after: Option<Duration>) -> Step {
+        self.stats.retries.add(1);
+        self.stats.up.set(false);
+        // The far side's word is a floor; the jitter on top keeps a fleet apart.
+        let wait = retry_after.unwrap_or_default() + self.retry.next_wait();
+        if self.last_failure.as_ref() == Some(&reason) {
+            tracing::debug!(sink = self.name, reason, ?wait, "sink is still failing");
+        } else {
+            tracing::warn!(
+                sink = self.name,
+                reason,
+                ?wait,
+                "sink failed, keeping everything for it"
+            );
+            self.last_failure = Some(reason);
+        }
+        Step::Failed(wait)
+    }
+}
+
+/// The gap that goes out in the place, and under the number, of a rejected record.
+fn gap_for(record: &LogRecord, sink: &str, reason: &str) -> Option<LogRecord> {
+    let (time_ms, samples) = contents(record);
+    let detail: String = format!("sink {sink}: {reason}");
+    let cut = detail.floor_char_boundary(wire::limits::TEXT_BYTES_MAX);
+    let gap = Gap {
+        reason: GapReason::Rejected,
+        from_ms: time_ms,
+        to_ms: time_ms,
+        first_seq: record.seq,
+        last_seq: record.seq,
+        records: 1,
+        samples,
+        detail: detail[..cut].to_owned(),
+    };
+    let bytes = envelope::encode(Kind::Gap, record.seq, &gap.encode()).ok()?;
+    Some(LogRecord { seq: record.seq, bytes })
+}
+
+/// Time and samples of a record, as far as it can be read.
+fn contents(record: &LogRecord) -> (i64, u64) {
+    let body = envelope::split_first(&record.bytes).ok().map(|(found, _)| Body::decode(&found));
+    match body {
+        Some(Ok(Body::Metrics(tick))) => (tick.time_ms, tick.values.len() as u64),
+        Some(Ok(Body::Gap(gap))) => (gap.from_ms, 0),
+        _ => (0, 0),
+    }
+}
+
+/// An error with its causes, for one line of a log.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

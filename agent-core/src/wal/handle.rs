@@ -1,0 +1,219 @@
+//! The log's asynchronous face: one thread owns it, everyone else has a [`LogHandle`].
+//!
+//! Appending waits for the disk; the agent's one thread must not. So the log lives on a thread of its
+//! own and is asked by messages. How it stands ([`WalStats`]) is published after every command: looking
+//! is free.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use wire::{EncodedSchema, Kind, StreamId};
+
+use super::{NewRecord, Wal, WalError, WalStats};
+use crate::sink::{Batch, BatchLimits};
+
+/// Commands that may wait for the log's thread. Each caller waits for its answer, so that this is a
+/// bound on callers.
+const COMMANDS_MAX: usize = 64;
+
+/// A [`NewRecord`] that owns what it needs to travel to the log's thread.
+#[derive(Clone, Debug)]
+pub struct OwnedRecord {
+    /// What the payload is.
+    pub kind: Kind,
+    /// Unix milliseconds of what it tells.
+    pub time_ms: i64,
+    /// Samples in it.
+    pub samples: u64,
+    /// The encoded value.
+    pub payload: Vec<u8>,
+    /// Every schema it names.
+    pub schemas: Vec<Arc<EncodedSchema>>,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, WalError>>;
+
+enum Command {
+    Append(Arc<OwnedRecord>, Reply<u64>),
+    Register(String, Reply<u64>),
+    RetainSinks(Vec<String>, Reply<Vec<String>>),
+    Read(String, BatchLimits, Reply<Option<Batch>>),
+    Acknowledge(String, u64, Reply<()>),
+    Close(Reply<()>),
+}
+
+#[derive(Debug)]
+struct Published {
+    stats: Mutex<(StreamId, WalStats)>,
+    appended: watch::Sender<u64>,
+}
+
+/// Speaks to the log's thread. Clones speak to the same one; it ends with the last of them, or when
+/// the log is closed.
+#[derive(Clone, Debug)]
+pub struct LogHandle {
+    commands: mpsc::Sender<Command>,
+    published: Arc<Published>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl LogHandle {
+    /// Moves a log to a thread of its own.
+    ///
+    /// # Errors
+    /// The system's, when it gives no thread.
+    pub fn spawn(wal: Box<dyn Wal>) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let stats = wal.stats();
+        let published = Arc::new(Published {
+            stats: Mutex::new((wal.stream_id(), stats)),
+            appended: watch::Sender::new(stats.last_seq),
+        });
+        let shared = Arc::clone(&published);
+        let work = move || serve(wal, inbox, &shared);
+        let thread = thread::Builder::new().name("wal".to_owned()).spawn(work)?;
+        Ok(Self { commands, published, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// As [`Wal::append`].
+    ///
+    /// # Errors
+    /// As [`Wal::append`].
+    pub async fn append(&self, record: Arc<OwnedRecord>) -> Result<u64, WalError> {
+        self.ask(|reply| Command::Append(record, reply)).await
+    }
+
+    /// As [`Wal::register`].
+    ///
+    /// # Errors
+    /// As [`Wal::register`].
+    pub async fn register(&self, sink: &str) -> Result<u64, WalError> {
+        self.ask(|reply| Command::Register(sink.to_owned(), reply)).await
+    }
+
+    /// As [`Wal::retain_sinks`].
+    ///
+    /// # Errors
+    /// As [`Wal::retain_sinks`].
+    pub async fn retain_sinks(&self, sinks: &[&str]) -> Result<Vec<String>, WalError> {
+        let sinks = sinks.iter().map(|sink| (*sink).to_owned()).collect();
+        self.ask(|reply| Command::RetainSinks(sinks, reply)).await
+    }
+
+    /// As [`Wal::read`].
+    ///
+    /// # Errors
+    /// As [`Wal::read`].
+    pub async fn read(&self, sink: &str, limits: BatchLimits) -> Result<Option<Batch>, WalError> {
+        self.ask(|reply| Command::Read(sink.to_owned(), limits, reply)).await
+    }
+
+    /// As [`Wal::acknowledge`].
+    ///
+    /// # Errors
+    /// As [`Wal::acknowledge`].
+    pub async fn acknowledge(&self, sink: &str, seq: u64) -> Result<(), WalError> {
+        self.ask(|reply| Command::Acknowledge(sink.to_owned(), seq, reply)).await
+    }
+
+    /// The stream that new records belong to.
+    #[must_use]
+    pub fn stream_id(&self) -> StreamId {
+        self.published.stats.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// How the log stood after the last command.
+    #[must_use]
+    pub fn stats(&self) -> WalStats {
+        self.published.stats.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// Changes whenever a record became durable; holds the highest sequence number.
+    #[must_use]
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.published.appended.subscribe()
+    }
+
+    /// Makes cursors durable and lets go of the log. Later commands of other clones fail.
+    ///
+    /// # Errors
+    /// As [`Wal::flush`].
+    pub async fn close(self) -> Result<(), WalError> {
+        let closed = self.ask(Command::Close).await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It has answered: all that is left to it is to drop the log.
+            let _ = thread.join();
+        }
+        closed
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, WalError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| WalError::Closed)?;
+        answer.await.map_err(|_| WalError::Closed)?
+    }
+}
+
+fn serve(mut wal: Box<dyn Wal>, mut inbox: mpsc::Receiver<Command>, published: &Published) {
+    while let Some(command) = inbox.blocking_recv() {
+        // Published before the answer: whoever has the answer sees its effect.
+        match command {
+            Command::Append(record, reply) => {
+                let appended = wal.append(&borrow(&record));
+                publish(wal.as_ref(), published);
+                if let Ok(seq) = appended {
+                    published.appended.send_replace(seq);
+                }
+                let _ = reply.send(appended);
+            }
+            Command::Register(sink, reply) => {
+                answer(wal.as_mut(), published, reply, |wal| wal.register(&sink));
+            }
+            Command::RetainSinks(sinks, reply) => {
+                let names: Vec<&str> = sinks.iter().map(String::as_str).collect();
+                answer(wal.as_mut(), published, reply, |wal| wal.retain_sinks(&names));
+            }
+            Command::Read(sink, limits, reply) => {
+                answer(wal.as_mut(), published, reply, |wal| wal.read(&sink, limits));
+            }
+            Command::Acknowledge(sink, seq, reply) => {
+                answer(wal.as_mut(), published, reply, |wal| wal.acknowledge(&sink, seq));
+            }
+            Command::Close(reply) => {
+                let _ = reply.send(wal.flush());
+                return;
+            }
+        }
+    }
+}
+
+fn answer<T>(
+    wal: &mut dyn Wal,
+    published: &Published,
+    reply: Reply<T>,
+    act: impl FnOnce(&mut dyn Wal) -> Result<T, WalError>,
+) {
+    let done = act(wal);
+    publish(wal, published);
+    let _ = reply.send(done);
+}
+
+fn publish(wal: &dyn Wal, published: &Published) {
+    let mut stats = published.stats.lock().unwrap_or_else(PoisonError::into_inner);
+    *stats = (wal.stream_id(), wal.stats());
+}
+
+fn borrow(record: &OwnedRecord) -> NewRecord<'_> {
+    NewRecord {
+        kind: record.kind,
+        time_ms: record.time_ms,
+        samples: record.samples,
+        payload: &record.payload,
+        schemas: &record.schemas,
+    }
+}
