@@ -1,0 +1,299 @@
+//! Our samples beside those of `prometheus-node-exporter` 1.5.0 on the same host.
+//!
+//! The exporter runs on loopback with our collectors and our options. We collect, scrape it, and
+//! collect again: a value of the exporter has to lie between our two, give or take what [`SLACK`]
+//! says. Series that only one side has are listed with the reason. A second run has both read the
+//! committed trees of other machines.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, Read, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use agent_core::{Roots, Samples};
+
+const PROGRAM: &str = "prometheus-node-exporter";
+const VERSION: &str = "version 1.5.0";
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// A mount or an interface may come or go in between: look again before complaining.
+const ATTEMPTS: usize = 3;
+
+/// Series, by their beginning, that only the exporter has.
+const THEIRS_ONLY: [(&str, &str); 8] = [
+    (
+        "node_network_receive_nohandler_total",
+        "not in /proc/net/dev; the exporter asks netlink, we would need an open file an interface",
+    ),
+    ("node_exporter_", "what it was built from"),
+    ("node_scrape_", "how long its collectors took: ours are holdfast_agent_collector_…"),
+    ("process_", "what it uses itself: ours are holdfast_agent_…"),
+    ("go_", "its runtime"),
+    ("promhttp_", "its HTTP server"),
+    ("node_cpu_seconds_total{cpu=\"5\"", OFFLINE),
+    ("node_cpu_guest_seconds_total{cpu=\"5\"", OFFLINE),
+];
+const OFFLINE: &str = "zeros for CPU 5 of the large server, which is offline; later versions don't";
+
+/// Series that only we have: none.
+const OURS_ONLY: [(&str, &str); 0] = [];
+
+/// By the beginning of a name: how far off a value may be, and why. Anything else has to lie between
+/// our values before and after, but for the last bits of a product.
+const SLACK: [(&str, f64, &str); 8] = [
+    ("node_cpu_", 0.05, "the kernel estimates the time of idle CPUs anew at each read"),
+    ("node_memory_", GIB, "other programs allocate and free"),
+    ("node_filesystem_avail_bytes", GIB, "other programs write and delete"),
+    ("node_filesystem_free_bytes", GIB, "other programs write and delete"),
+    ("node_filesystem_files_free", 100_000.0, "other programs write and delete"),
+    ("node_procs_", 1_000.0, "processes come and go"),
+    ("node_disk_io_now", 10_000.0, "as it is this moment"),
+    ("node_load", 10.0, "computed anew every five seconds"),
+];
+const GIB: f64 = 1_073_741_824.0;
+/// The exporter multiplies by 0.001 where we divide by 1000.
+const LAST_BITS: f64 = 1e-12;
+
+/// One side's answer: kinds and help by family, values by series as Prometheus writes them.
+#[derive(Debug, Default)]
+struct Answer {
+    families: BTreeMap<String, (String, String)>,
+    values: BTreeMap<String, f64>,
+}
+
+#[test]
+fn this_host_reads_the_same() {
+    let all: Vec<_> = collectors::REGISTRY.iter().map(|line| line.name).collect();
+    check(&Roots::default(), &all, &[]);
+}
+
+#[test]
+fn other_machines_read_the_same() {
+    // the others ask the running system, on their side if not on ours
+    let names = ["cpu", "diskstats", "loadavg", "meminfo", "netdev", "pressure", "stat"];
+    for tree in ["vm", "large"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(tree);
+        let below = |name: &str| path.join(name);
+        let roots = Roots { procfs: below("proc"), sysfs: below("sys"), rootfs: below("root") };
+        let udev = roots.root("/run/udev/data");
+        let flags = [
+            format!("--path.procfs={}", roots.procfs.display()),
+            format!("--path.sysfs={}", roots.sysfs.display()),
+            format!("--path.udev.data={}", udev.display()),
+            "--no-collector.netdev.netlink".to_owned(),
+        ];
+        check(&roots, &names, &flags);
+    }
+}
+
+fn check(roots: &Roots, names: &[&str], flags: &[String]) {
+    let Some(exporter) = Exporter::start(names, flags) else { return };
+    let mut ours = collectors::build_all(roots).unwrap();
+    ours.retain(|(name, _)| names.contains(name));
+    let mut differences = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let before = collect(&mut ours);
+        let theirs = parse(&exporter.scrape());
+        let after = collect(&mut ours);
+        assert!(theirs.values.len() > 100, "the exporter has hardly a series");
+        differences = compare(&before, &theirs, &after);
+        if differences.is_empty() {
+            println!("{} series are the same", after.values.len());
+            return;
+        }
+    }
+    panic!("{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+#[test]
+fn differences_are_found() {
+    let answer = |text: &str| parse(text);
+    let ours = "# HELP node_intr_total I.\n# TYPE node_intr_total counter\nnode_intr_total 5\n";
+    let check = |theirs: &str, expected: &[&str]| {
+        assert_eq!(compare(&answer(ours), &answer(theirs), &answer(ours)), expected);
+    };
+    check(ours, &[]);
+    check(&format!("{ours}go_threads 8\n"), &[]);
+    check(&format!("{ours}node_new 8\n"), &["only theirs: node_new"]);
+    check("", &["only ours: node_intr_total"]);
+    check(&ours.replace(" 5", " 6"), &["node_intr_total: 6 is not within 5..5"]);
+    check(
+        &ours.replace("counter", "gauge"),
+        &["node_intr_total: (\"gauge\", \"I.\") is not (\"counter\", \"I.\")"],
+    );
+}
+
+fn compare(before: &Answer, theirs: &Answer, after: &Answer) -> Vec<String> {
+    let mut differences = Vec::new();
+    let known = |list: &[(&str, &str)], series: &str| {
+        list.iter().any(|(prefix, _)| series.starts_with(prefix))
+    };
+    for (series, &value) in &theirs.values {
+        match (before.values.get(series), after.values.get(series)) {
+            (Some(&before), Some(&after)) => {
+                differences.extend(outside(series, value, before, after));
+            }
+            _ if known(&THEIRS_ONLY, series) => {}
+            _ => differences.push(format!("only theirs: {series}")),
+        }
+    }
+    for series in after.values.keys().filter(|series| !theirs.values.contains_key(*series)) {
+        if !known(&OURS_ONLY, series) {
+            differences.push(format!("only ours: {series}"));
+        }
+    }
+    for (family, ours) in &after.families {
+        if let Some(theirs) = theirs.families.get(family).filter(|theirs| *theirs != ours) {
+            differences.push(format!("{family}: {theirs:?} is not {ours:?}"));
+        }
+    }
+    differences
+}
+
+fn outside(series: &str, value: f64, before: f64, after: f64) -> Option<String> {
+    let slack = SLACK.iter().find(|(prefix, _, _)| series.starts_with(prefix));
+    let slack = slack.map_or(0.0, |(_, slack, _)| *slack) + value.abs() * LAST_BITS;
+    let (low, high) = (before.min(after) - slack, before.max(after) + slack);
+    (value < low || value > high)
+        .then(|| format!("{series}: {value} is not within {before}..{after}"))
+}
+
+fn collect(collectors: &mut [collectors::Built]) -> Answer {
+    let mut answer = Answer::default();
+    for (name, collector) in collectors {
+        let mut samples = Samples::new(name);
+        // a host without PSI has none on either side
+        if let Err(error) = collector.collect(&mut samples) {
+            println!("{name}: {error}");
+            continue;
+        }
+        let (schema, values) = samples.finish();
+        for ((family, labels), value) in schema.schema.iter().zip(values) {
+            let described = (family.kind.as_str().to_owned(), family.help.clone());
+            answer.families.insert(family.name.clone(), described);
+            let series = format!("{}{}", family.name, render(labels));
+            assert_eq!(answer.values.insert(series, *value), None, "{labels:?} twice");
+        }
+    }
+    answer
+}
+
+fn render(labels: &[(String, String)]) -> String {
+    let mut text = String::new();
+    for (name, value) in labels {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let separator = if text.is_empty() { '{' } else { ',' };
+        write!(text, "{separator}{name}=\"{value}\"").unwrap();
+    }
+    if text.is_empty() { text } else { text + "}" }
+}
+
+/// Prometheus's text format, as far as the exporter uses it.
+fn parse(text: &str) -> Answer {
+    let mut answer = Answer::default();
+    for line in text.lines() {
+        if let Some((family, help)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' ')) {
+            answer.families.entry(family.to_owned()).or_default().1 = help.to_owned();
+        } else if let Some((family, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' '))
+        {
+            answer.families.entry(family.to_owned()).or_default().0 = kind.to_owned();
+        } else if let Some((series, value)) = line.rsplit_once(' ') {
+            answer.values.insert(series.to_owned(), value.parse().unwrap());
+        }
+    }
+    answer
+}
+
+/// The exporter, running until it is dropped.
+struct Exporter {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Exporter {
+    fn start(names: &[&str], flags: &[String]) -> Option<Self> {
+        let version = match Command::new(PROGRAM).arg("--version").output() {
+            Ok(output) => [output.stdout, output.stderr].concat(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                skipped(&format!("is not installed (apt-get install {PROGRAM})"));
+                return None;
+            }
+            Err(error) => panic!("{PROGRAM} --version: {error}"),
+        };
+        let version = String::from_utf8_lossy(&version).into_owned();
+        if !version.contains(VERSION) {
+            skipped(&format!("is not {VERSION} but {version}"));
+            return None;
+        }
+        // it takes no port 0, so another program can be faster: try again then
+        (0..ATTEMPTS).find_map(|_| Self::start_on(free_address(), names, flags)).or_else(|| {
+            panic!("{PROGRAM} did not start on any of {ATTEMPTS} free ports");
+        })
+    }
+
+    fn start_on(address: SocketAddr, names: &[&str], flags: &[String]) -> Option<Self> {
+        let mut command = Command::new(PROGRAM);
+        command.arg(format!("--web.listen-address={address}")).args(own_flags(names)).args(flags);
+        // ours is the system's zone
+        command.env_remove("TZ").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut exporter = Self { child: command.spawn().unwrap(), address };
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline {
+            if exporter.child.try_wait().unwrap().is_some() {
+                return None;
+            }
+            if TcpStream::connect(address).is_ok() {
+                return Some(exporter);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    fn scrape(&self) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(" 200 OK"), "{head}");
+        body.to_owned()
+    }
+}
+
+/// Past the test runner, which shows what is printed only when a test fails.
+fn skipped(why: &str) {
+    let _ = writeln!(io::stderr(), "SKIPPED: {PROGRAM} {why}");
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
+}
+
+/// These collectors and no others, with our options: Debian's package has defaults of its own.
+fn own_flags(names: &[&str]) -> Vec<String> {
+    let mut flags = vec!["--collector.disable-defaults".to_owned()];
+    for line in collectors::REGISTRY.iter().filter(|line| names.contains(&line.name)) {
+        flags.push(format!("--collector.{}", line.name));
+        for option in line.options {
+            let key = option.key.replace('_', "-");
+            flags.push(format!("--collector.{}.{key}={}", line.name, option.default));
+        }
+    }
+    flags
+}
