@@ -1,6 +1,9 @@
 //! A configuration in force: every value with where it came from.
 
-use std::fmt::{self, Write};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+};
 
 use toml::Value;
 
@@ -115,18 +118,25 @@ impl Effective {
     /// What differs in `new`, in the order of the keys; a secret shows that it differs, not how.
     #[must_use]
     pub fn changes_to(&self, new: &Self) -> Vec<Change> {
-        let changed = |setting: &&Setting| {
-            self.get(&setting.path).is_none_or(|old| old.value != setting.value)
+        let (before, after) = (self.by_path(), new.by_path());
+        let differs = |path: &str| match (before.get(path), after.get(path)) {
+            (Some(old), Some(new)) => old.value != new.value,
+            (old, new) => old.is_some() != new.is_some(),
         };
-        let absent = |setting: &&Setting| new.get(&setting.path).is_none();
-        let given = new.settings.iter().filter(changed);
+        let shown = |setting: Option<&&Setting>| setting.map(|setting| setting.shown());
+        let gone = self.settings.iter().filter(|setting| !after.contains_key(&*setting.path));
+        let all = new.settings.iter().chain(gone);
         let change = |setting: &Setting| Change {
             path: setting.path.clone(),
-            old: self.get(&setting.path).map(Setting::shown),
-            new: new.get(&setting.path).map(Setting::shown),
+            old: shown(before.get(&*setting.path)),
+            new: shown(after.get(&*setting.path)),
             reload: setting.reload,
         };
-        given.chain(self.settings.iter().filter(absent)).map(change).collect()
+        all.filter(|setting| differs(&setting.path)).map(change).collect()
+    }
+
+    fn by_path(&self) -> BTreeMap<&str, &Setting> {
+        self.settings.iter().map(|setting| (&*setting.path, setting)).collect()
     }
 
     /// As TOML that can be read again, each value with where it came from. Secrets stand as comments.

@@ -39,7 +39,7 @@ pub fn load<T: DeserializeOwned>(keys: &Keys, layers: &Layers<'_>) -> Result<Loa
     Problems::check(problems)?;
     let effective = effective(&settled, &tree)?;
     let config = T::deserialize(ValueDeserializer::from(nested(&settled, &tree)))
-        .map_err(|error| unreadable(&error, &settled, &tree))?;
+        .map_err(|error| unreadable::<T>(&error, &settled, &tree))?;
     Ok(Loaded { config, effective })
 }
 
@@ -197,17 +197,59 @@ fn slot<'t, 'a>(
 }
 
 /// An error of `T`'s own, at the place of the value that caused it.
-fn unreadable(error: &toml::de::Error, settled: &[Settled<'_>], tree: &Tree<'_>) -> Problems {
+fn unreadable<T: DeserializeOwned>(
+    error: &toml::de::Error,
+    settled: &[Settled<'_>],
+    tree: &Tree<'_>,
+) -> Problems {
     let number = error.span().map_or(usize::MAX, |span| span.start);
-    let table = || tree.tables.iter().nth(number.checked_sub(settled.len())?);
-    let (path, place) = match (settled.get(number), table()) {
-        (Some(one), _) => (&one.path[..], one.origin.place()),
-        (None, Some((path, place))) => (&path[..], place.clone()),
-        (None, None) => (&[][..], Place::Everywhere),
+    let table = || tree.tables.keys().nth(number.checked_sub(settled.len())?);
+    let text = error.message();
+    let problem = match (settled.get(number), table()) {
+        (Some(one), _) => {
+            Problem { place: one.origin.place(), text: format!("{}: {text}", one.path.join(".")) }
+        }
+        (None, Some(table)) => {
+            let item = bad_item::<T>(&nested(settled, tree), table);
+            let path = item.as_ref().unwrap_or(table);
+            let place = tree.tables.get(path).cloned().unwrap_or(Place::Everywhere);
+            Problem { place, text: format!("{}: {text}", path.join(".")) }
+        }
+        (None, None) => Problem::new(text),
     };
-    let colon = if path.is_empty() { "" } else { ": " };
-    let text = format!("{}{colon}{}", path.join("."), error.message());
-    Problem { place, text }.into()
+    problem.into()
+}
+
+/// Which table of a list an error is about, for that isn't told: the last one of the shortest
+/// beginning of the list that can't be read.
+fn bad_item<T: DeserializeOwned>(root: &Spanned<DeValue<'_>>, path: &Path) -> Option<Path> {
+    let count = list_at(&mut root.clone(), path)?.len();
+    let counts: Vec<usize> = (1..=count).collect();
+    let readable = counts.partition_point(|count| {
+        let mut root = root.clone();
+        if let Some(list) = list_at(&mut root, path) {
+            *list = list.iter().take(*count).cloned().collect();
+        }
+        T::deserialize(ValueDeserializer::from(root)).is_ok()
+    });
+    let mut item = path.clone();
+    item.push(format!("#{}", counts.get(readable)?));
+    Some(item)
+}
+
+fn list_at<'t, 'a>(
+    root: &'t mut Spanned<DeValue<'a>>,
+    path: &[String],
+) -> Option<&'t mut DeArray<'a>> {
+    let mut value = root.get_mut();
+    for part in path {
+        let DeValue::Table(table) = value else { return None };
+        value = table.get_mut(part.as_str())?.get_mut();
+    }
+    match value {
+        DeValue::Array(list) => Some(list),
+        _ => None,
+    }
 }
 
 fn effective(settled: &[Settled<'_>], tree: &Tree<'_>) -> Result<Effective, Problems> {

@@ -337,7 +337,7 @@ fn what_is_wrong_in_a_list_is_said_with_its_place() {
     );
     check(
         &format!("{one}[[rules]]\nname = \"odd\"\nthreshold = 2"),
-        "a.toml:1:3: rules: an odd rule wants an odd threshold",
+        "a.toml:3:1: rules.#2: an odd rule wants an odd threshold",
     );
     check(
         &format!("{one}hook = \"hunter2\""),
