@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Where the agent delivers to.
+//!
+//! - [`http`]: a hub, over HTTP; also presence ([`http::Heartbeats`]).
+//! - [`file`](mod@file): JSON lines in files that are rotated, each record exactly once.
+//! - [`stdout`]: text for a terminal or a pipe.
+//! - [`render`]: a tick or a gap as text, in three formats.
+//! - [`records`]: records as they lie in the log, decoded and joined with their schemas.
+//!
+//! Sinks that write to a file descriptor do so on a blocking thread: a reader that stalls or a disk
+//! that hangs stops this one sink, never the agent.
+
+pub mod file;
+#[cfg(test)]
+mod fixture;
+pub mod http;
+mod offload;
+pub mod records;
+pub mod render;
+pub mod stdout;
+mod utc;
+
+pub use file::{FileConfig, FileSink};
+pub use http::{Heartbeats, HttpConfig, HttpSink, Identity, addresses};
+pub use render::Format;
+pub use stdout::StdoutSink;

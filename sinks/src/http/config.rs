@@ -1,0 +1,212 @@
+//! Where the hub is, with which key and which CA, and who speaks.
+
+use std::{fmt, path::PathBuf, rc::Rc, time::Duration};
+
+use reqwest::Url;
+use wire::{AgentId, StreamId, limits, request::Header};
+
+/// Time to connect, TLS included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a whole request and its reply.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of envelopes in a request, before compression: enough that a drain compresses well, little
+/// enough for the agent's memory. Far below [`limits::REQUEST_DECODED_BYTES_MAX`].
+pub const BATCH_BYTES: usize = 1 << 20;
+
+/// Where the hub is, and how it is spoken to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// `http://` or `https://`, host, maybe port and path; `/api/v1/…` is added.
+    pub url: String,
+    /// The secret that both sides share; `None`: the hub asks for none.
+    pub token: Option<String>,
+    /// PEM file of the only CAs to trust; `None`: the host's own.
+    pub ca_file: Option<PathBuf>,
+    /// Bytes of envelopes in a request.
+    pub batch_bytes: usize,
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Time for a whole request.
+    pub request_timeout: Duration,
+}
+
+impl HttpConfig {
+    /// The defaults around a URL: no token, the host's CAs.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            token: None,
+            ca_file: None,
+            batch_bytes: BATCH_BYTES,
+            connect_timeout: CONNECT_TIMEOUT,
+            request_timeout: REQUEST_TIMEOUT,
+        }
+    }
+}
+
+impl fmt::Debug for HttpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, token, ca_file, batch_bytes, connect_timeout, request_timeout } = self;
+        f.debug_struct("HttpConfig")
+            .field("url", url)
+            .field("token", &token.as_ref().map(|_| "(secret)"))
+            .field("ca_file", ca_file)
+            .field("batch_bytes", batch_bytes)
+            .field("connect_timeout", connect_timeout)
+            .field("request_timeout", request_timeout)
+            .finish()
+    }
+}
+
+/// A configuration that can't work.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpConfigError {
+    /// The URL isn't one.
+    #[error("url {url:?}: {reason}; expected something like https://hub.example.org:8443")]
+    Url {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The CA file can't be read.
+    #[error("read ca_file {path}")]
+    CaRead {
+        /// As configured.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The CA file holds no certificates.
+    #[error("ca_file {path}: {reason}; expected certificates in PEM form")]
+    Ca {
+        /// As configured.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The TLS library refused.
+    #[error("set up HTTP client: {0}")]
+    Client(String),
+}
+
+/// Checks a URL, and gives it a path that ends in a slash, for others to be joined to it.
+pub(crate) fn base_url(text: &str) -> Result<Url, HttpConfigError> {
+    let wrong = |reason: &str| HttpConfigError::Url { url: text.into(), reason: reason.into() };
+    let mut url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(wrong("begins with neither http:// nor https://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        // not shown: it may be a secret
+        let url = "…@…".to_owned();
+        let reason = "holds a name or a password: the key goes into `token`".to_owned();
+        return Err(HttpConfigError::Url { url, reason });
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("has a query or a fragment"));
+    }
+    let path = format!("{}/", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// Who speaks.
+#[derive(Clone)]
+pub struct Identity {
+    /// This agent.
+    pub agent_id: AgentId,
+    /// Its version.
+    pub version: String,
+    hostname: Rc<dyn Fn() -> String>,
+}
+
+impl Identity {
+    /// An agent on a host that is called what `hostname` says at the time.
+    pub fn new(
+        agent_id: AgentId,
+        version: impl Into<String>,
+        hostname: impl Fn() -> String + 'static,
+    ) -> Self {
+        Self { agent_id, version: version.into(), hostname: Rc::new(hostname) }
+    }
+
+    /// The host's name now, such that a hub takes it: a kernel takes any bytes.
+    #[must_use]
+    pub fn hostname(&self) -> String {
+        let mut name = (self.hostname)();
+        name.retain(|c| !c.is_control());
+        name.truncate(name.floor_char_boundary(limits::HOSTNAME_BYTES_MAX));
+        name
+    }
+
+    pub(crate) fn header(&self, stream_id: StreamId, sent_ms: i64) -> Header {
+        Header {
+            agent_id: self.agent_id,
+            stream_id,
+            hostname: self.hostname(),
+            agent_version: self.version.clone(),
+            sent_ms,
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { agent_id, version, .. } = self;
+        let hostname = self.hostname();
+        let mut shown = f.debug_struct("Identity");
+        shown.field("agent_id", agent_id).field("version", version);
+        shown.field("hostname", &hostname).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let check = |text: &str, expected: Result<&str, &str>| match (base_url(text), expected) {
+            (Ok(url), Ok(expected)) => assert_eq!(url.as_str(), expected),
+            (Err(error), Err(expected)) => {
+                let error = error.to_string();
+                assert!(error.contains(expected), "expected {expected:?} in {error:?}");
+            }
+            (found, _) => panic!("{text:?}: {found:?}"),
+        };
+        check("http://hub:8080", Ok("http://hub:8080/"));
+        check("https://hub", Ok("https://hub/"));
+        check("https://hub/holdfast", Ok("https://hub/holdfast/"));
+        check("https://[::1]:1/a//", Ok("https://[::1]:1/a/"));
+        check("hub:8080", Err("begins with neither http:// nor https://"));
+        check("hub", Err("relative URL"));
+        check("", Err("relative URL"));
+        check("https://", Err("empty host"));
+        check("ftp://hub", Err("begins with neither"));
+        check("https://hub?x=1", Err("has a query"));
+        check("https://me:hush@hub", Err("the key goes into `token`"));
+        let error = base_url("https://me:hush@hub").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hush"));
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let config = HttpConfig { token: Some("hush".into()), ..HttpConfig::new("http://hub") };
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+
+    #[test]
+    fn any_hostname_is_made_fit() {
+        let check = |name: &'static str, expected: &str| {
+            let identity = Identity::new(AgentId::from_bytes([1; 16]), "0", || name.to_owned());
+            assert_eq!(identity.hostname(), expected);
+        };
+        check("web-1", "web-1");
+        check("we\nb\u{7f}", "web");
+        check("", "");
+        let long = "é".repeat(200);
+        let identity = Identity::new(AgentId::from_bytes([1; 16]), "0", move || long.clone());
+        assert_eq!(identity.hostname().len(), 252);
+    }
+}
