@@ -20,7 +20,7 @@ use regex_lite::Regex;
 
 use crate::{
     filter::regex,
-    mountinfo::{self, Mount},
+    mounts::{self, Mount},
     parse::ParseError,
     reader::KeptFile,
 };
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) const REGISTRATION: Registration = Registration {
     name: "filesystem",
     summary: "Size, free space and inodes of mounted file systems.",
-    reads: &["/proc/1/mountinfo", "/proc/self/mountinfo", "statvfs(3)"],
+    reads: &["/proc/1/mounts", "/proc/self/mounts", "statvfs(3)"],
     default_enabled: true,
     options: &[
         OptionSpec {
@@ -94,7 +94,7 @@ struct Filesystem {
 
 fn build(context: &Context<'_>) -> Result<Box<dyn Collector>, BuildError> {
     // process 1 has the host's mounts where we have our own; it may be hidden from us
-    let files = ["1/mountinfo", "self/mountinfo"].map(|file| context.roots.proc(file));
+    let files = ["1/mounts", "self/mounts"].map(|file| context.roots.proc(file));
     Ok(Box::new(FilesystemCollector {
         file: KeptFile::first_of(files.into()),
         selection: Selection {
@@ -109,16 +109,15 @@ fn build(context: &Context<'_>) -> Result<Box<dyn Collector>, BuildError> {
 
 impl Collector for FilesystemCollector {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let mounts = self.file.bytes()?;
-        if mounts.content.is_empty() {
-            return Err(mounts.malformed(&ParseError::new(1, "mount point", "missing")));
+        let table = self.file.bytes()?;
+        if table.content.is_empty() {
+            return Err(table.malformed(&ParseError::new(1, "device", "missing")));
         }
-        if mounts.content != self.last {
-            let parsed =
-                mountinfo::parse(mounts.content).map_err(|error| mounts.malformed(&error))?;
-            self.filesystems = self.selection.filesystems(parsed);
+        if table.content != self.last {
+            let mounts = mounts::parse(table.content).map_err(|error| table.malformed(&error))?;
+            self.filesystems = self.selection.filesystems(mounts);
             self.last.clear();
-            self.last.extend_from_slice(mounts.content);
+            self.last.extend_from_slice(table.content);
         }
         for filesystem in &self.filesystems {
             push(out, filesystem, statvfs(&filesystem.path).ok().as_ref());
@@ -261,8 +260,8 @@ mod tests {
         let (rootfs, procfs) = (dir.path().join("root"), dir.path().join("proc"));
         fs::create_dir_all(rootfs.join("a b")).unwrap();
         fs::create_dir_all(procfs.join("1")).unwrap();
-        let mounts = "1 0 8:1 / /a\\040b ro - ext4 /dev/sda1 rw\n1 0 8:2 / /none rw - xfs d rw\n";
-        fs::write(procfs.join("1/mountinfo"), mounts).unwrap();
+        let mounts = "/dev/sda1 /a\\040b ext4 ro 0 0\nd /none xfs rw 0 0\n";
+        fs::write(procfs.join("1/mounts"), mounts).unwrap();
         let roots = Roots { procfs, rootfs: rootfs.clone(), ..Roots::default() };
         let mut collector = crate::build(&REGISTRATION, &roots, &BTreeMap::new()).unwrap();
         let mut out = Samples::new("filesystem");
@@ -288,18 +287,18 @@ mod tests {
         let roots = Roots { procfs: dir.path().into(), ..Roots::default() };
         let mut collector = crate::build(&REGISTRATION, &roots, &BTreeMap::new()).unwrap();
         let mut check = |mounts: &str, expected: Result<usize, &str>| {
-            fs::write(dir.path().join("self/mountinfo"), mounts).unwrap();
+            fs::write(dir.path().join("self/mounts"), mounts).unwrap();
             let mut out = Samples::new("filesystem");
             let got = collector.collect(&mut out).map(|()| out.len()).map_err(|e| e.to_string());
-            let shown = dir.path().join("1/mountinfo").display().to_string();
+            let shown = dir.path().join("1/mounts").display().to_string();
             let got = got.map_err(|error| error.replace(&shown, "MOUNTS"));
             assert_eq!(got, expected.map_err(str::to_owned));
         };
-        check("1 0 8:1 / / rw - ext4 d rw\n", Ok(7));
-        check("1 0 8:1 / / rw - ext4 d rw\n", Ok(7));
-        check("1 0 8:1 / / rw - ext4 d rw\n2 0 8:2 / /none rw - xfs d rw\n", Ok(8));
-        check("1 0 8:1 / / rw", Err("MOUNTS: line 1, separator: missing"));
-        check("", Err("MOUNTS: line 1, mount point: missing"));
-        check("1 0 8:1 / / rw - ext4 d rw\n", Ok(7));
+        check("d / ext4 rw 0 0\n", Ok(7));
+        check("d / ext4 rw 0 0\n", Ok(7));
+        check("d / ext4 rw 0 0\nd /none xfs rw 0 0\n", Ok(8));
+        check("d / ext4", Err("MOUNTS: line 1, mount options: missing"));
+        check("", Err("MOUNTS: line 1, device: missing"));
+        check("d / ext4 rw 0 0\n", Ok(7));
     }
 }

@@ -23,7 +23,7 @@ mod filesystem;
 mod filter;
 mod loadavg;
 mod meminfo;
-mod mountinfo;
+mod mounts;
 mod netdev;
 mod parse;
 mod pressure;
