@@ -5,10 +5,10 @@
 //! the files once, in order. `metrics.jsonl` becomes `metrics-20260102T030405.678Z.jsonl`, after the
 //! time of its last record; the oldest files are removed.
 //!
-//! - [`lines`]: appending, and what stays true while any step may fail.
-//! - [`opening`], [`recover`]: what a file holds after a crash.
-//! - [`rotation`]: names of rotated files.
-//! - [`disk`]: what is asked of the file system.
+//! - `lines`: appending, and what stays true while any step may fail.
+//! - `opening`, `recover`: what a file holds after a crash.
+//! - `rotation`: names of rotated files.
+//! - `disk`: what is asked of the file system.
 
 mod disk;
 mod lines;

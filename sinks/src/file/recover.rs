@@ -143,7 +143,7 @@ fn next_mark(
 ) -> io::Result<Option<(Mark, u64)>> {
     line.clear();
     let bytes = reader.read_until(b'\n', line)?;
-    let whole = line.strip_suffix(b"\n").filter(|line| line.starts_with(SIGNATURE));
+    let whole = line.strip_suffix(b"\n");
     let mark = whole.and_then(|line| serde_json::from_slice::<Mark>(line).ok());
     Ok(mark.map(|mark| (mark, bytes as u64)))
 }

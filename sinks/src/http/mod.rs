@@ -4,11 +4,11 @@
 //! stored, and which schemas it doesn't know; they are sent at once, from the record it stopped at.
 //! Nothing is remembered between two batches: the hub's word is what counts.
 //!
-//! - [`config`]: where, with which key and which CA.
-//! - [`client`]: one request and one bounded reply.
-//! - [`bearer`]: the token that goes along.
-//! - [`verdict`]: what a refusal means, and who should react.
-//! - [`heartbeat`], [`addresses`](mod@addresses): presence.
+//! - `config`: where, with which key and which CA.
+//! - `client`: one request and one bounded reply.
+//! - `bearer`: the token that goes along.
+//! - `verdict`: what a refusal means, and who should react.
+//! - `heartbeat`, `addresses`: presence.
 
 mod addresses;
 mod bearer;

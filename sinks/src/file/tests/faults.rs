@@ -30,11 +30,14 @@ enum Fault {
     Once(usize),
     /// That call and every later one.
     From(usize),
+    /// Writes after so many: the disk is full, and all else works.
+    Full(usize),
 }
 
 #[derive(Default)]
 struct Calls {
     count: usize,
+    writes: usize,
     /// Bytes of each file that were synced.
     synced: HashMap<FileId, u64>,
 }
@@ -55,11 +58,21 @@ impl FaultyDisk {
         let now = calls.count;
         calls.count += 1;
         let fails = match self.fault {
-            Fault::None => false,
+            Fault::None | Fault::Full(_) => false,
             Fault::Once(at) => now == at,
             Fault::From(at) => now >= at,
         };
         if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn call_write(&self) -> io::Result<()> {
+        self.call()?;
+        let mut calls = self.calls.lock().unwrap();
+        calls.writes += 1;
+        match self.fault {
+            Fault::Full(most) if calls.writes > most => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -106,7 +119,7 @@ impl Seek for FaultyFile {
 impl Write for FaultyFile {
     /// A write that fails leaves half of itself behind.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Err(error) = self.disk.call() {
+        if let Err(error) = self.disk.call_write() {
             self.file.write_all(&bytes[..bytes.len() / 2])?;
             return Err(error);
         }
@@ -212,6 +225,25 @@ fn a_power_cut_anywhere_loses_nothing_acknowledged() {
         lines(config.clone()).append(&fixture::ticks(acked + 1..=RECORDS)).unwrap();
         assert_eq!(seqs(&config.path), all(), "call {at}, acknowledged {acked}");
     }
+}
+
+#[test]
+fn a_full_disk_keeps_the_lines_that_fit_and_no_part_of_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let disk = FaultyDisk::new(Fault::Full(3));
+    let mut lines = lines_on(Box::new(disk.clone()), config.clone());
+    for _ in 0..3 {
+        let error = lines.append(&fixture::ticks(1..=4)).unwrap_err();
+        assert!(matches!(error, SinkError::Transient { .. }), "{error}");
+        assert_eq!(seqs(&config.path), [1, 2, 3]);
+    }
+    assert_eq!(lines.append(&fixture::ticks(1..=3)).unwrap(), 3, "what fits is acknowledged");
+    forget_unsynced(&disk, directory.path());
+    assert_eq!(seqs(&config.path), [1, 2, 3]);
+    disk.calls.lock().unwrap().writes = 0;
+    assert_eq!(lines.append(&fixture::ticks(1..=4)).unwrap(), 4, "there is space again");
+    assert_eq!(seqs(&config.path), [1, 2, 3, 4]);
 }
 
 /// What a power cut leaves: of each file, what was synced.
