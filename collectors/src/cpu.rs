@@ -112,20 +112,18 @@ fn push(out: &mut Samples, cpu: &str, ticks: &[u64; COLUMNS]) {
     }
 }
 
-/// Raises what was seen of the CPU at `index` to its new line. Whether there is another CPU at that
-/// place than before.
+/// Raises what was seen of a CPU to its new line, and puts it at `index`; those that were at its place
+/// are gone. Whether there is another CPU at that place than before.
 fn note(seen: &mut Vec<Seen>, index: usize, line: &Line<'_>) -> bool {
-    match seen.get_mut(index) {
-        Some(seen) if seen.id == line.id => {
-            raise(&mut seen.ticks, &line.ticks);
-            false
+    let gone = seen.iter().skip(index).position(|seen| seen.id == line.id);
+    match gone {
+        Some(gone) => {
+            seen.drain(index..index + gone);
+            raise(&mut seen[index].ticks, &line.ticks);
         }
-        _ => {
-            seen.truncate(index);
-            seen.push(Seen { id: line.id.to_owned(), ticks: line.ticks });
-            true
-        }
+        None => seen.insert(index, Seen { id: line.id.to_owned(), ticks: line.ticks }),
     }
+    gone != Some(0)
 }
 
 fn raise(seen: &mut [u64; COLUMNS], now: &[u64; COLUMNS]) {
@@ -205,13 +203,24 @@ ctxt 491315
     }
 
     #[test]
-    fn another_cpu_in_the_same_place_starts_over() {
-        let line = |id, user| Line { id, ticks: [user, 0, 0, 0, 0, 0, 0, 0, 0, 0] };
+    fn cpus_come_and_go_and_the_others_keep_what_was_seen() {
         let mut seen = Vec::new();
-        assert!(note(&mut seen, 0, &line("0", 5)) && note(&mut seen, 1, &line("1", 9)));
-        assert!(!note(&mut seen, 0, &line("0", 5)));
-        assert!(note(&mut seen, 1, &line("2", 3)));
-        assert_eq!(seen[1].ticks[0], 3);
+        let mut check = |cpus: &[(&str, u64)], expected: &[u64], changed: bool| {
+            let mut any = false;
+            for (index, (id, user)) in cpus.iter().enumerate() {
+                let line = Line { id, ticks: [*user, 0, 0, 0, 0, 0, 0, 0, 0, 0] };
+                any |= note(&mut seen, index, &line);
+            }
+            any |= seen.len() > cpus.len();
+            seen.truncate(cpus.len());
+            assert_eq!(seen.iter().map(|cpu| cpu.ticks[0]).collect::<Vec<_>>(), expected);
+            assert_eq!(any, changed, "{cpus:?}");
+        };
+        check(&[("0", 5), ("1", 9), ("2", 7)], &[5, 9, 7], true);
+        check(&[("0", 5), ("1", 9), ("2", 7)], &[5, 9, 7], false);
+        check(&[("0", 4), ("2", 6)], &[5, 7], true);
+        check(&[("0", 5), ("1", 1), ("2", 6)], &[5, 1, 7], true);
+        check(&[("0", 5)], &[5], true);
     }
 
     proptest! {
