@@ -1,0 +1,239 @@
+//! Stores one request: its records, what they say is missing, and how far the stream has come, all
+//! in the transaction it is given.
+
+use rusqlite::{Connection, params};
+use wire::SchemaId;
+
+use super::{
+    catalog::{AgentState, StreamState},
+    database::database,
+    head,
+    incoming::{Incoming, Plan, Record, What, plan},
+    ledger, registry, schemas,
+    writer::Writing,
+};
+use crate::store::{IngestError, Ingested};
+
+/// Bytes of one stream that may wait to be sealed.
+const HEAD_BYTES_MAX: u64 = 64 << 20;
+/// Stores what is new in a request.
+///
+/// # Errors
+/// [`IngestError`]; the caller rolls back what was written and what the catalog remembers.
+pub(crate) fn apply(
+    writing: &mut Writing<'_>,
+    incoming: &Incoming,
+    series_max: u64,
+) -> Result<Ingested, IngestError> {
+    let connection = writing.connection;
+    let agent = writing.catalog.known(connection, incoming.header.agent_id);
+    let plan = match agent.map_err(database("read agent"))? {
+        Some(agent) => plan_for(connection, agent, incoming)?,
+        None => {
+            writing.after.tally.agents += 1;
+            plan(incoming, None, |_| None)?
+        }
+    };
+    store(writing, incoming, &plan, series_max)
+        .map_err(|source| database("store request")(source).into())
+}
+
+fn plan_for(
+    connection: &Connection,
+    agent: &mut AgentState,
+    incoming: &Incoming,
+) -> Result<Plan, IngestError> {
+    let stream = agent.streams.get(&incoming.header.stream_id);
+    if stream.is_some_and(|stream| stream.head.bytes > HEAD_BYTES_MAX) {
+        return Err(IngestError::Busy("this agent's earlier records are still being sealed"));
+    }
+    let acked_seq = stream.map(|stream| stream.acked_seq);
+    let plan = plan(incoming, acked_seq, |id| agent.schemas.get(&id).map(|schema| schema.count))?;
+    let room = schemas::make_room(connection, agent, plan.register.len(), incoming.received_ms)
+        .map_err(database("forget old schemas"))?;
+    match room {
+        true => Ok(plan),
+        false => Err(IngestError::Busy("this agent's many schemas are still being sealed")),
+    }
+}
+
+fn store(
+    writing: &mut Writing<'_>,
+    incoming: &Incoming,
+    plan: &Plan,
+    series_max: u64,
+) -> rusqlite::Result<Ingested> {
+    let Writing { connection, catalog, after } = writing;
+    let agent = catalog.agent(connection, &incoming.header, incoming.received_ms)?;
+    let series_before = agent.series;
+    for schema in plan.register.iter().filter_map(|id| incoming.sent(*id)) {
+        registry::register(connection, agent, schema, series_max, incoming.received_ms)?;
+    }
+    let taken = &incoming.records[plan.duplicates..plan.duplicates + plan.take];
+    schemas::note_used(connection, agent, named(taken), incoming.received_ms)?;
+    let refused = refused_samples(agent, taken);
+    if !taken.is_empty() {
+        after.due.extend(take(connection, agent, incoming, taken, refused)?);
+    }
+    after.tally.series += agent.series - series_before;
+    after.tally.samples += samples(taken);
+    after.tally.refused_samples += refused;
+    Ok(Ingested {
+        acked_seq: acked(agent, incoming),
+        need_schemas: plan.missing.iter().copied().collect(),
+        records: taken.len() as u64,
+        samples: samples(taken),
+        duplicates: plan.duplicates as u64,
+    })
+}
+
+fn acked(agent: &AgentState, incoming: &Incoming) -> u64 {
+    agent.streams.get(&incoming.header.stream_id).map_or(0, |stream| stream.acked_seq)
+}
+
+fn named(records: &[Record]) -> impl Iterator<Item = SchemaId> {
+    records
+        .iter()
+        .flat_map(|record| match &record.what {
+            What::Tick { schemas, .. } => schemas.as_slice(),
+            What::Gap(_) => &[],
+        })
+        .copied()
+}
+
+fn samples(records: &[Record]) -> u64 {
+    records
+        .iter()
+        .map(|record| match record.what {
+            What::Tick { values, .. } => values,
+            What::Gap(_) => 0,
+        })
+        .sum()
+}
+
+fn refused_samples(agent: &AgentState, records: &[Record]) -> u64 {
+    named(records).filter_map(|id| agent.schemas.get(&id)).map(|schema| schema.refused).sum()
+}
+
+/// Stores records that are new and whose schemas are known. Returns the stream's row if it is now
+/// due to be sealed.
+fn take(
+    connection: &Connection,
+    agent: &mut AgentState,
+    incoming: &Incoming,
+    taken: &[Record],
+    refused_samples: u64,
+) -> rusqlite::Result<Option<i64>> {
+    let (stream_id, received_ms) = (incoming.header.stream_id, incoming.received_ms);
+    let expected = agent.streams.get(&stream_id).map(|stream| stream.acked_seq + 1);
+    let stream = agent.stream(connection, stream_id, 0, received_ms)?;
+    record_gaps(connection, stream, taken, received_ms)?;
+    record_holes(connection, stream, taken, expected, incoming)?;
+    if let Some(span) = span(taken) {
+        if refused_samples > 0 {
+            ledger::record_series_limit(
+                connection,
+                stream.row,
+                span,
+                refused_samples,
+                received_ms,
+            )?;
+        }
+        insert_head(connection, stream, incoming, taken, span)?;
+    }
+    stream.acked_seq = taken.last().map_or(stream.acked_seq, |last| last.seq);
+    stream.save(connection, received_ms)?;
+    Ok(super::seal::is_due(stream).then_some(stream.row))
+}
+
+fn record_gaps(
+    connection: &Connection,
+    stream: &StreamState,
+    taken: &[Record],
+    received_ms: i64,
+) -> rusqlite::Result<()> {
+    taken.iter().try_for_each(|record| match &record.what {
+        What::Gap(gap) => ledger::record_gap(connection, stream.row, record.seq, gap, received_ms),
+        What::Tick { .. } => Ok(()),
+    })
+}
+
+fn record_holes(
+    connection: &Connection,
+    stream: &StreamState,
+    taken: &[Record],
+    expected: Option<u64>,
+    incoming: &Incoming,
+) -> rusqlite::Result<()> {
+    let seqs: Vec<u64> = taken.iter().map(|record| record.seq).collect();
+    for (hole, index) in ledger::holes(expected, &seqs) {
+        let after = time_of(&taken[index]);
+        let before = taken[..index].last().map(time_of).or(stream.last_tick_ms).unwrap_or(after);
+        let span = (before, after);
+        let left = ledger::record_hole(connection, stream.row, hole, span, incoming.received_ms)?;
+        for seqs in left {
+            tracing::warn!(
+                host = incoming.header.hostname, agent = %incoming.header.agent_id,
+                stream = %incoming.header.stream_id, first_seq = seqs.first, last_seq = seqs.last,
+                "records are missing and no gap record has explained it yet"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn time_of(record: &Record) -> i64 {
+    match &record.what {
+        What::Tick { time_ms, .. } => *time_ms,
+        What::Gap(gap) => gap.to_ms,
+    }
+}
+
+/// Earliest and latest time of the ticks.
+fn span(records: &[Record]) -> Option<(i64, i64)> {
+    let times = || {
+        records.iter().filter_map(|record| match record.what {
+            What::Tick { time_ms, .. } => Some(time_ms),
+            What::Gap(_) => None,
+        })
+    };
+    Some((times().min()?, times().max()?))
+}
+
+fn insert_head(
+    connection: &Connection,
+    stream: &mut StreamState,
+    incoming: &Incoming,
+    taken: &[Record],
+    (min_ms, max_ms): (i64, i64),
+) -> rusqlite::Result<()> {
+    let ticks = taken.iter().filter(|record| matches!(record.what, What::Tick { .. })).count();
+    let seq = |record: Option<&Record>| record.map_or(0, |record| record.seq).cast_signed();
+    let samples = samples(taken);
+    connection
+        .prepare_cached(
+            "INSERT INTO head (id, first_seq, last_seq, min_ms, max_ms, ticks, samples, \
+             received_ms, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            head::row_id(stream.row, stream.head_next),
+            seq(taken.first()),
+            seq(taken.last()),
+            min_ms,
+            max_ms,
+            ticks,
+            samples.cast_signed(),
+            incoming.received_ms,
+            incoming.body.as_ref()
+        ])?;
+    stream.head_next += 1;
+    stream.head.ticks += ticks as u64;
+    stream.head.samples += samples;
+    stream.head.bytes += incoming.body.len() as u64;
+    stream.head.since_ms.get_or_insert(incoming.received_ms);
+    stream.last_tick_ms = taken.iter().rev().find_map(|record| match record.what {
+        What::Tick { time_ms, .. } => Some(time_ms),
+        What::Gap(_) => None,
+    });
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! The SQLite file: its tables, how connections are opened, what a version means.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::store::StoreError;
+
+/// Name of the database in the data directory.
+pub(crate) const FILE: &str = "hub.sqlite";
+
+/// "HFhb" in `PRAGMA application_id`.
+const APPLICATION_ID: i32 = 0x4846_6862;
+/// What this build writes in `PRAGMA user_version`; older ones it brings up to date.
+const VERSION: i32 = 1;
+
+/// Pages in the write-ahead log before they are copied to the database: 16 MiB.
+const CHECKPOINT_PAGES: i32 = 4_096;
+/// Bytes the write-ahead log is cut back to after that.
+const WAL_BYTES_KEPT: i32 = 64 << 20;
+const WRITER_CACHE_KIB: i32 = 32 << 10;
+const READER_CACHE_KIB: i32 = 4 << 10;
+/// Only another process can make us wait: one that reads, while the log is cut back.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const STATEMENTS_KEPT: usize = 64;
+
+/// `series.id` is `groups.id * 64 + slot`; `head.id` is `streams.id << 32 | n`, so that a stream's
+/// rows lie side by side without an index. `schemas.series` lists a schema's series (see
+/// `registry`). Rows of `blocks` are only ever appended.
+const TABLES: &str = "
+CREATE TABLE agents (
+    id INTEGER PRIMARY KEY,
+    uuid BLOB NOT NULL UNIQUE,
+    hostname TEXT NOT NULL,
+    version TEXT NOT NULL,
+    first_seen_ms INTEGER NOT NULL,
+    last_seen_ms INTEGER NOT NULL,
+    series INTEGER NOT NULL
+) STRICT;
+CREATE INDEX agents_by_hostname ON agents (hostname);
+
+CREATE TABLE streams (
+    id INTEGER PRIMARY KEY,
+    agent INTEGER NOT NULL,
+    uuid BLOB NOT NULL,
+    acked_seq INTEGER NOT NULL,
+    last_tick_ms INTEGER,
+    last_write_ms INTEGER NOT NULL,
+    head_next INTEGER NOT NULL,
+    head_ticks INTEGER NOT NULL,
+    head_samples INTEGER NOT NULL,
+    head_bytes INTEGER NOT NULL,
+    head_since_ms INTEGER,
+    UNIQUE (agent, uuid)
+) STRICT;
+
+CREATE TABLE texts (
+    id INTEGER PRIMARY KEY,
+    text TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE groups (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    agent INTEGER NOT NULL,
+    collector INTEGER NOT NULL,
+    slots INTEGER NOT NULL
+) STRICT;
+CREATE INDEX groups_by_agent ON groups (agent, collector);
+
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY,
+    agent INTEGER NOT NULL,
+    name INTEGER NOT NULL,
+    labels TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    help INTEGER NOT NULL,
+    last_day INTEGER NOT NULL,
+    UNIQUE (agent, name, labels)
+) STRICT;
+CREATE INDEX series_by_name ON series (name);
+
+CREATE TABLE schemas (
+    agent INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    series BLOB NOT NULL,
+    count INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    used_ms INTEGER NOT NULL,
+    PRIMARY KEY (agent, id)
+) STRICT;
+
+CREATE TABLE head (
+    id INTEGER PRIMARY KEY,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    min_ms INTEGER NOT NULL,
+    max_ms INTEGER NOT NULL,
+    ticks INTEGER NOT NULL,
+    samples INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE blocks (
+    id INTEGER PRIMARY KEY,
+    grp INTEGER NOT NULL,
+    stream INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    min_ms INTEGER NOT NULL,
+    max_ms INTEGER NOT NULL,
+    samples INTEGER NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE INDEX blocks_by_time ON blocks (grp, max_ms, min_ms, stream, first_seq);
+
+CREATE TABLE gaps (
+    id INTEGER PRIMARY KEY,
+    stream INTEGER NOT NULL,
+    seq INTEGER,
+    reason TEXT NOT NULL,
+    from_ms INTEGER NOT NULL,
+    to_ms INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    records INTEGER NOT NULL,
+    samples INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    received_ms INTEGER NOT NULL,
+    UNIQUE (stream, seq)
+) STRICT;
+
+CREATE TABLE damaged (
+    id INTEGER PRIMARY KEY,
+    stream INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE checks (
+    id INTEGER PRIMARY KEY,
+    count INTEGER NOT NULL
+) STRICT;
+INSERT INTO checks VALUES (1, 0);
+";
+
+/// Says what was tried when the database refuses.
+pub(crate) fn database(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Database { operation, source: source.into() }
+}
+
+/// The database of a data directory.
+pub(crate) fn path_in(directory: &Path) -> PathBuf {
+    directory.join(FILE)
+}
+
+/// Opens the database for writing; makes it if there is none.
+pub(crate) fn open_writer(directory: &Path) -> Result<Connection, StoreError> {
+    let path = path_in(directory);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = open(&path, flags)?;
+    bring_up_to_date(&mut connection, &path)?;
+    configure(&connection, WRITER_CACHE_KIB)
+        .and_then(|()| configure_writer(&connection))
+        .map_err(database("configure database"))?;
+    Ok(connection)
+}
+
+/// Opens the database for reading; another process may be writing it.
+pub(crate) fn open_reader(directory: &Path) -> Result<Connection, StoreError> {
+    let path = path_in(directory);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = open(&path, flags)?;
+    let found = version(&connection, &path)?;
+    if found != VERSION {
+        let found = format!("has format {found}, this build reads {VERSION}");
+        return Err(StoreError::Format { path, found });
+    }
+    configure(&connection, READER_CACHE_KIB).map_err(database("configure database"))?;
+    Ok(connection)
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    Connection::open_with_flags(path, flags).map_err(|source| StoreError::Io {
+        operation: "open database",
+        path: path.to_owned(),
+        source: std::io::Error::other(source),
+    })
+}
+
+fn configure(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "cache_size", -cache_kib)
+}
+
+/// WAL with a flush at each commit: what is committed survives power loss.
+fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    connection.pragma_update(None, "temp_store", "memory")
+}
+
+fn version(connection: &Connection, path: &Path) -> Result<i32, StoreError> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get(0));
+    let read =
+        || Ok::<(i32, i32), rusqlite::Error>((pragma("application_id")?, pragma("user_version")?));
+    let refused = |found: String| StoreError::Format { path: path.to_owned(), found };
+    let (application, version) =
+        read().map_err(|error| refused(format!("is not a hub's database: {error}")))?;
+    match application {
+        APPLICATION_ID if version > VERSION => Err(refused(format!(
+            "was written by a newer hub (format {version}, this build knows {VERSION}): start that one, or restore a copy made before it"
+        ))),
+        APPLICATION_ID => Ok(version),
+        0 if version == 0 && is_empty(connection) => Ok(0),
+        _ => Err(refused("is not a hub's database: give this hub a `data_dir` of its own".into())),
+    }
+}
+
+fn is_empty(connection: &Connection) -> bool {
+    let count = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
+    count == Ok(0_i64)
+}
+
+fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    if version(connection, path)? == VERSION {
+        return Ok(());
+    }
+    let create = |connection: &mut Connection| {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()
+    };
+    create(connection).map_err(database("create tables"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_or_foreign_file_is_refused_by_name() {
+        let check = |change: &str, expected: &str| {
+            let directory = tempfile::tempdir().unwrap();
+            drop(open_writer(directory.path()).unwrap());
+            let connection = Connection::open(path_in(directory.path())).unwrap();
+            connection.execute_batch(change).unwrap();
+            drop(connection);
+            for error in [open_writer(directory.path()), open_reader(directory.path())] {
+                let error = error.unwrap_err().to_string();
+                assert!(error.contains(expected) && error.contains(FILE), "{error}");
+            }
+        };
+        check("PRAGMA user_version = 2", "newer hub (format 2, this build knows 1)");
+        check("PRAGMA application_id = 7", "is not a hub's database");
+        check("PRAGMA application_id = 0", "is not a hub's database");
+    }
+
+    #[test]
+    fn what_is_no_database_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(path_in(directory.path()), "no database at all, but long enough to look")
+            .unwrap();
+        let error = open_writer(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("is not a hub's database"), "{error}");
+    }
+}

@@ -1,0 +1,322 @@
+//! The store in one directory: SQLite, samples as compressed columns.
+//!
+//! ```text
+//! request ─▶ writer ─▶ head: bodies as they came ─▶ sealer ─▶ blocks: columns of a group of series
+//!              │  one transaction: head row, stream's acked_seq, gaps, new series
+//!              └─ answers after the commit
+//! ```
+//!
+//! - [`database`]: the file, its tables, its version. [`lock`]: one hub a directory.
+//! - [`writer`]: the one thread that writes, in groups. [`apply`]: what a request changes.
+//! - [`incoming`]: what of a request is new (pure). [`catalog`]: what the writer remembers.
+//! - [`registry`], [`schemas`]: which series and schemas there are. [`ledger`]: what is missing.
+//! - [`head`], [`seal`], [`sealed`], [`columns`]: from records to columns.
+//! - [`readers`], [`select`], [`read`]: queries, each in a read transaction of its own.
+//! - [`retain`]: what goes when it is old. [`inspect`]: the store as it lies there, for drills.
+//!
+//! Why it is built this way, and what was measured: `docs/decisions/0005-embedded-store.md`.
+
+mod apply;
+mod catalog;
+mod columns;
+mod database;
+mod head;
+mod incoming;
+pub mod inspect;
+mod ledger;
+mod lock;
+mod read;
+mod readers;
+mod registry;
+mod retain;
+mod schemas;
+mod seal;
+mod sealed;
+mod select;
+mod stats;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rusqlite::{Connection, params};
+use tokio::sync::mpsc;
+
+use self::{
+    database::database,
+    incoming::Incoming,
+    lock::DirectoryLock,
+    readers::Readers,
+    seal::{SealQueue, Sealer},
+    stats::{Counters, Tally},
+    writer::{NotQueued, Writer, Writing},
+};
+use super::{
+    Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest,
+    Samples, Seen, Selector, Series, Store, StoreError, StoreStats,
+};
+
+/// Chunks that may wait for whoever reads them.
+const CHUNKS_QUEUED: usize = 64;
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it lies; made if it isn't there.
+    pub directory: PathBuf,
+    /// Series stored of one agent; samples of more are counted and not stored.
+    pub series_per_agent: u64,
+    /// Queries at one time.
+    pub readers: usize,
+}
+
+impl Options {
+    /// Defaults for a directory.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), series_per_agent: 100_000, readers: 4 }
+    }
+}
+
+/// See the module's opening.
+pub struct Embedded {
+    directory: PathBuf,
+    series_per_agent: u64,
+    counters: Arc<Counters>,
+    readers: Arc<Readers>,
+    seals: Arc<SealQueue>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What ends when the store is closed.
+struct Running {
+    writer: Writer,
+    threads: Vec<JoinHandle<()>>,
+    _lock: DirectoryLock,
+}
+
+impl Embedded {
+    /// Opens the store, and begins to seal what was left to be sealed.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the directory is another hub's, or of a newer one, or not to be used.
+    pub fn open(options: &Options) -> Result<Self, StoreError> {
+        let directory = options.directory.clone();
+        make_directory(&directory)?;
+        let lock = DirectoryLock::take(&directory)?;
+        let connection = database::open_writer(&directory)?;
+        let counters = Arc::new(Counters::default());
+        counters.count(&tally(&connection).map_err(database("count what is there"))?);
+        let seals = Arc::new(SealQueue::default());
+        seals.add(retain::due(&connection, i64::MIN).map_err(database("look for what is due"))?);
+        let spawned = |source| StoreError::Io {
+            operation: "start thread for",
+            path: directory.clone(),
+            source,
+        };
+        let (writer, writing) =
+            Writer::start(connection, Arc::clone(&counters), Arc::clone(&seals))
+                .map_err(spawned)?;
+        let sealing = Sealer::start(
+            database::open_reader(&directory)?,
+            writer.clone(),
+            Arc::clone(&counters),
+            Arc::clone(&seals),
+        );
+        let threads = vec![sealing.map_err(spawned)?, writing];
+        Ok(Self {
+            readers: Arc::new(Readers::new(&directory, options.readers)),
+            directory,
+            series_per_agent: options.series_per_agent,
+            counters,
+            seals,
+            running: Mutex::new(Some(Running { writer, threads, _lock: lock })),
+        })
+    }
+
+    fn writer(&self) -> Result<Writer, StoreError> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().map(|running| running.writer.clone()).ok_or(StoreError::Closed)
+    }
+
+    /// A change that isn't a request.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Writing<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let answer = self.writer()?.queue(0, change).map_err(|refused| match refused {
+            NotQueued::Closed => StoreError::Closed,
+            NotQueued::Full => StoreError::Database {
+                operation: "write",
+                source: "too many changes wait to be written".into(),
+            },
+        })?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn ingest_batch(&self, batch: IngestBatch) -> Result<Ingested, IngestError> {
+        let incoming = Incoming::from(batch);
+        let series_max = self.series_per_agent;
+        let samples = incoming.samples();
+        let change = move |writing: &mut Writing<'_>| apply::apply(writing, &incoming, series_max);
+        let answer = self.writer()?.queue(samples, change).map_err(|refused| match refused {
+            NotQueued::Closed => StoreError::Closed.into(),
+            NotQueued::Full => IngestError::Busy("too many requests wait to be written"),
+        })?;
+        answer.await.unwrap_or(Err(StoreError::Closed.into()))
+    }
+
+    async fn maintain_now(&self, now_ms: i64, keep: Duration) -> Result<(), StoreError> {
+        let due = self.readers.with(move |connection| {
+            let before = now_ms.saturating_sub(retain::HEAD_AGE_MAX_MS);
+            retain::due(connection, before).map_err(database("look for what is due"))
+        });
+        self.seals.add(due.await?);
+        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let cutoff_ms = now_ms.saturating_sub(keep_ms);
+        let old = self.readers.with(move |connection| {
+            retain::old_groups(connection, cutoff_ms).map_err(database("look for old samples"))
+        });
+        for groups in old.await?.chunks(retain::GROUPS_ONCE) {
+            let groups = groups.to_vec();
+            self.change(move |writing| retain::drop_old_blocks(writing, &groups, cutoff_ms))
+                .await?;
+        }
+        let agents = self.readers.with(move |connection| {
+            retain::agents_with_old_series(connection, cutoff_ms)
+                .map_err(database("look for old series"))
+        });
+        for agent in agents.await? {
+            self.change(move |writing| retain::drop_old_series(writing, agent, cutoff_ms)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the threads; blocks until what is queued is committed.
+    fn stop(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.seals.close();
+        let Some(Running { writer, threads, _lock }) = running else { return };
+        drop(writer);
+        self.readers.close();
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Store for Embedded {
+    fn ingest(&self, batch: IngestBatch) -> BoxFuture<'_, Result<Ingested, IngestError>> {
+        Box::pin(self.ingest_batch(batch))
+    }
+
+    fn note_seen(&self, seen: Vec<Seen>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.change(move |writing| {
+            note_seen(writing.connection, &seen).map_err(database("note who was seen"))
+        }))
+    }
+
+    fn agents(&self) -> BoxFuture<'_, Result<Vec<Agent>, StoreError>> {
+        Box::pin(
+            self.readers
+                .with(|connection| select::agents(connection).map_err(database("read agents"))),
+        )
+    }
+
+    fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
+        Box::pin(self.readers.with(move |connection| {
+            select::series(connection, &selector).map_err(database("read series"))
+        }))
+    }
+
+    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>> {
+        Box::pin(async move {
+            let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
+            let counters = Arc::clone(&self.counters);
+            let reading = move |connection: &mut Connection| {
+                if let Err(error) = read::read(connection, &counters, &request, &sink) {
+                    // Nobody may be listening any more.
+                    let _ = sink.blocking_send(Err(error));
+                }
+                Ok(())
+            };
+            self.readers.start(reading).await?;
+            Ok(Samples::new(chunks))
+        })
+    }
+
+    fn gaps(&self, filter: GapFilter) -> BoxFuture<'_, Result<Vec<GapEntry>, StoreError>> {
+        Box::pin(self.readers.with(move |connection| {
+            select::gaps(connection, &filter).map_err(database("read gaps"))
+        }))
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.change(|writing| {
+            let written = writing.connection.execute("UPDATE checks SET count = count + 1", []);
+            written.map(|_| ()).map_err(database("write"))
+        }))
+    }
+
+    fn maintain(&self, now_ms: i64, keep: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.maintain_now(now_ms, keep))
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.counters.read(disk_bytes(&self.directory))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        // Joining blocks for as long as a commit takes; whoever closes has nothing else to do.
+        Box::pin(async { tokio::task::block_in_place(|| self.stop()) })
+    }
+}
+
+/// Makes the directory, and the entry of it in its parent, last.
+fn make_directory(directory: &Path) -> Result<(), StoreError> {
+    let io = |operation, source| StoreError::Io { operation, path: directory.to_owned(), source };
+    fs::create_dir_all(directory).map_err(|source| io("create data directory", source))?;
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let synced = File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all());
+    synced.map_err(|source| io("sync the parent of", source))
+}
+
+fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
+    let count = |sql: &str| connection.query_row(sql, [], |row| catalog::unsigned(row, 0));
+    Ok(Tally {
+        agents: count("SELECT count(*) FROM agents")?,
+        series: count("SELECT coalesce(sum(series), 0) FROM agents")?,
+        samples: count("SELECT coalesce(sum(head_samples), 0) FROM streams")?,
+        ..Tally::default()
+    })
+}
+
+fn note_seen(connection: &Connection, seen: &[Seen]) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE agents SET last_seen_ms = ?2 WHERE uuid = ?1 AND last_seen_ms < ?2",
+    )?;
+    seen.iter().try_for_each(|seen| {
+        update.execute(params![seen.agent_id.as_bytes().as_slice(), seen.at_ms]).map(|_| ())
+    })
+}
+
+fn disk_bytes(directory: &Path) -> u64 {
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+}

@@ -1,0 +1,390 @@
+//! Reads samples: blocks and head together, in order of time, no sample twice.
+//!
+//! What is to be read is sorted by its earliest time and read in clusters: a cluster holds all that
+//! overlaps in time, mostly one block of each group or some rows of the head. So memory holds one
+//! cluster, and the clusters follow each other in time. It all happens in one read transaction: what
+//! is sealed meanwhile is seen in one place or the other, never in both.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::sync::mpsc;
+use wire::{SchemaId, Tick};
+
+use super::{
+    catalog::unsigned,
+    columns::{Block, Malformed},
+    database::database,
+    head::{self, HeadReader},
+    ledger::Seqs,
+    registry::{place_of, schema_series},
+    stats::Counters,
+};
+use crate::store::{Chunk, ReadRequest, StoreError};
+
+/// Neighbours that don't overlap are read together up to so many: chunks grow, calls get fewer.
+const CLUSTER_MIN: usize = 32;
+
+/// Where chunks go; the reading ends when nobody takes them any more.
+pub(crate) type Sink = mpsc::Sender<Result<Chunk, StoreError>>;
+
+/// Reads what is asked for and sends it.
+pub(crate) fn read(
+    connection: &mut Connection,
+    counters: &Counters,
+    request: &ReadRequest,
+    sink: &Sink,
+) -> Result<(), StoreError> {
+    let transaction = connection.transaction().map_err(database("begin reading"))?;
+    let agents = by_agent(&transaction, request).map_err(database("read series"))?;
+    let heads = HeadReader::new().map_err(|error| StoreError::Database {
+        operation: "start decompressing",
+        source: error.into(),
+    })?;
+    let mut reading =
+        Reading { connection: &transaction, counters, request, sink, heads, damaged: None };
+    for (agent, wanted) in agents {
+        if !reading.agent(agent, &wanted)? {
+            return Ok(());
+        }
+    }
+    reading.damaged.map_or(Ok(()), Err)
+}
+
+/// The series wanted of one agent: place in the request by id.
+type Wanted = HashMap<i64, usize>;
+
+fn by_agent(
+    connection: &Connection,
+    request: &ReadRequest,
+) -> rusqlite::Result<BTreeMap<i64, Wanted>> {
+    let mut agents = BTreeMap::<i64, Wanted>::new();
+    let mut agent_of = connection.prepare_cached("SELECT agent FROM series WHERE id = ?1")?;
+    for (place, series) in request.series.iter().enumerate() {
+        let agent: Option<i64> = agent_of.query_row([series.0], |row| row.get(0)).optional()?;
+        if let Some(agent) = agent {
+            agents.entry(agent).or_default().entry(series.0).or_insert(place);
+        }
+    }
+    Ok(agents)
+}
+
+/// Something that holds samples.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    place: Place,
+    /// Earliest and latest time.
+    span: (i64, i64),
+    /// Stream and first sequence number: the order in which samples were sent.
+    order: (i64, u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Block { id: i64, group: i64 },
+    Head { id: i64, seqs: Seqs },
+}
+
+/// Samples of one series from one source.
+#[derive(Debug, Default)]
+struct Part {
+    order: (i64, u64),
+    times: Vec<i64>,
+    values: Vec<f64>,
+}
+
+type Parts = BTreeMap<usize, Vec<Part>>;
+
+/// For each schema met: where its series of interest stand, and how many series it has.
+type Positions = HashMap<SchemaId, (Vec<(usize, usize)>, usize)>;
+
+struct Reading<'a> {
+    connection: &'a Connection,
+    counters: &'a Counters,
+    request: &'a ReadRequest,
+    sink: &'a Sink,
+    heads: HeadReader,
+    /// What didn't read back, to be said at the end.
+    damaged: Option<StoreError>,
+}
+
+impl Reading<'_> {
+    /// Reads one agent's series; `false` when nobody takes chunks any more.
+    fn agent(&mut self, agent: i64, wanted: &Wanted) -> Result<bool, StoreError> {
+        let sources = self.sources(agent, wanted).map_err(database("look for samples"))?;
+        let mut positions = Positions::new();
+        for cluster in clusters(&sources) {
+            let mut parts = Parts::new();
+            for source in cluster {
+                let read = match source.place {
+                    Place::Block { id, group } => self.block(id, group, source, wanted, &mut parts),
+                    Place::Head { id, seqs } => {
+                        self.head(agent, id, seqs, source, wanted, &mut positions, &mut parts)
+                    }
+                };
+                if let Err(Malformed(detail)) = read.map_err(database("read samples"))? {
+                    self.damaged(source, detail);
+                }
+            }
+            if !self.send(parts) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn damaged(&mut self, source: &Source, detail: String) {
+        self.counters.damaged.add(1);
+        tracing::error!(?source, detail, "stored samples no longer read, left out");
+        self.damaged = Some(StoreError::Damaged { what: format!("{:?}", source.place), detail });
+    }
+
+    fn sources(&self, agent: i64, wanted: &Wanted) -> rusqlite::Result<Vec<Source>> {
+        let mut groups: Vec<i64> = wanted.keys().map(|series| place_of(*series).0).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        let mut sources = Vec::new();
+        for group in groups {
+            self.block_sources(group, &mut sources)?;
+        }
+        self.head_sources(agent, &mut sources)?;
+        sources.sort_by_key(|source| source.span.0);
+        Ok(sources)
+    }
+
+    fn block_sources(&self, group: i64, sources: &mut Vec<Source>) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, min_ms, max_ms, stream, first_seq FROM blocks INDEXED BY blocks_by_time \
+             WHERE grp = ?1 AND max_ms >= ?2 AND min_ms <= ?3",
+        )?;
+        let span = params![group, self.request.from_ms, self.request.to_ms];
+        let found = statement.query_map(span, |row| {
+            Ok(Source {
+                place: Place::Block { id: row.get(0)?, group },
+                span: (row.get(1)?, row.get(2)?),
+                order: (row.get(3)?, unsigned(row, 4)?),
+            })
+        })?;
+        found.into_iter().try_for_each(|source| source.map(|source| sources.push(source)))
+    }
+
+    fn head_sources(&self, agent: i64, sources: &mut Vec<Source>) -> rusqlite::Result<()> {
+        let streams: Vec<i64> = self
+            .connection
+            .prepare_cached("SELECT id FROM streams WHERE agent = ?1 AND head_ticks > 0")?
+            .query_map([agent], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, first_seq, last_seq, min_ms, max_ms FROM head \
+             WHERE id BETWEEN ?1 AND ?2 AND max_ms >= ?3 AND min_ms <= ?4",
+        )?;
+        for stream in streams {
+            let (first, last) = head::row_ids(stream);
+            let span = params![first, last, self.request.from_ms, self.request.to_ms];
+            let found = statement.query_map(span, |row| {
+                let seqs = Seqs { first: unsigned(row, 1)?, last: unsigned(row, 2)? };
+                Ok(Source {
+                    place: Place::Head { id: row.get(0)?, seqs },
+                    span: (row.get(3)?, row.get(4)?),
+                    order: (stream, seqs.first),
+                })
+            })?;
+            found.into_iter().try_for_each(|source| source.map(|source| sources.push(source)))?;
+        }
+        Ok(())
+    }
+
+    fn block(
+        &self,
+        id: i64,
+        group: i64,
+        source: &Source,
+        wanted: &Wanted,
+        parts: &mut Parts,
+    ) -> rusqlite::Result<Result<(), Malformed>> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT data FROM blocks WHERE id = ?1")?;
+        statement.query_row([id], |row| {
+            let bytes = row.get_ref(0)?.as_blob()?;
+            Ok(read_block(bytes, group, source.order, wanted, parts))
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only rename them")]
+    fn head(
+        &mut self,
+        agent: i64,
+        id: i64,
+        seqs: Seqs,
+        source: &Source,
+        wanted: &Wanted,
+        positions: &mut Positions,
+        parts: &mut Parts,
+    ) -> rusqlite::Result<Result<(), Malformed>> {
+        let body: Vec<u8> = self
+            .connection
+            .prepare_cached("SELECT body FROM head WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))?;
+        let mut failed = Ok(());
+        let read = self.heads.ticks(&body, seqs, |_, tick| {
+            if failed.is_ok() {
+                failed = learn(self.connection, agent, &tick, wanted, positions);
+                pick(&tick, positions, source.order, parts)?;
+            }
+            Ok(())
+        });
+        failed.map(|()| read)
+    }
+
+    /// Sends what a cluster has; `false` when nobody takes it any more.
+    fn send(&self, parts: Parts) -> bool {
+        parts.into_iter().all(|(series, parts)| {
+            let (times, values) = merge(parts, self.request.from_ms, self.request.to_ms);
+            times.is_empty() || self.sink.blocking_send(Ok(Chunk { series, times, values })).is_ok()
+        })
+    }
+}
+
+/// Groups of sources: what overlaps in time is together.
+fn clusters(sources: &[Source]) -> Vec<&[Source]> {
+    let (mut clusters, mut start, mut end_ms) = (Vec::new(), 0, i64::MIN);
+    for (index, source) in sources.iter().enumerate() {
+        if source.span.0 > end_ms && index - start >= CLUSTER_MIN {
+            clusters.push(&sources[start..index]);
+            start = index;
+        }
+        end_ms = end_ms.max(source.span.1);
+    }
+    clusters.push(&sources[start..]);
+    clusters
+}
+
+fn read_block(
+    bytes: &[u8],
+    group: i64,
+    order: (i64, u64),
+    wanted: &Wanted,
+    parts: &mut Parts,
+) -> Result<(), Malformed> {
+    let block = Block::open(bytes)?;
+    for (series, place) in wanted {
+        let (of, slot) = place_of(*series);
+        if of == group
+            && let Some(column) = block.column(slot)?
+        {
+            let times = column.ticks.iter().map(|tick| block.times[*tick]).collect();
+            parts.entry(*place).or_default().push(Part { order, times, values: column.values });
+        }
+    }
+    Ok(())
+}
+
+/// Finds out where the wanted series stand in the tick's schemas.
+fn learn(
+    connection: &Connection,
+    agent: i64,
+    tick: &Tick,
+    wanted: &Wanted,
+    positions: &mut Positions,
+) -> rusqlite::Result<()> {
+    for id in &tick.schemas {
+        if !positions.contains_key(id)
+            && let Some(series) = schema_series(connection, agent, *id)?
+        {
+            let found = series.iter().enumerate();
+            let found = found.filter_map(|(at, series)| Some((at, *wanted.get(series)?)));
+            positions.insert(*id, (found.collect(), series.len()));
+        }
+    }
+    Ok(())
+}
+
+fn pick(
+    tick: &Tick,
+    positions: &Positions,
+    order: (i64, u64),
+    parts: &mut Parts,
+) -> Result<(), Malformed> {
+    let mut start = 0;
+    for id in &tick.schemas {
+        let Some((found, series)) = positions.get(id) else {
+            return Err(Malformed(format!("schema {id} is not known any more")));
+        };
+        for (at, place) in found {
+            let Some(value) = tick.values.get(start + at) else {
+                return Err(Malformed(format!("{} values are too few", tick.values.len())));
+            };
+            let parts = parts.entry(*place).or_default();
+            let part = match parts.last_mut() {
+                Some(part) if part.order == order => part,
+                _ => {
+                    parts.push(Part { order, ..Part::default() });
+                    // Just pushed.
+                    let last = parts.len() - 1;
+                    &mut parts[last]
+                }
+            };
+            part.times.push(tick.time_ms);
+            part.values.push(*value);
+        }
+        start += series;
+    }
+    Ok(())
+}
+
+/// Samples of one series in order of time, within bounds; of several at one time the one sent last.
+fn merge(mut parts: Vec<Part>, from_ms: i64, to_ms: i64) -> (Vec<i64>, Vec<f64>) {
+    parts.sort_by_key(|part| part.order);
+    let mut samples: Vec<(i64, f64)> =
+        parts.into_iter().flat_map(|part| part.times.into_iter().zip(part.values)).collect();
+    if !samples.is_sorted_by(|a, b| a.0 < b.0) {
+        // Stable: what was sent later stays behind, and the latest of each time is kept.
+        samples.sort_by_key(|(time, _)| *time);
+        samples.reverse();
+        samples.dedup_by_key(|(time, _)| *time);
+        samples.reverse();
+    }
+    samples.into_iter().filter(|(time, _)| (from_ms..=to_ms).contains(time)).unzip()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_samples_at_one_time_the_one_sent_last_counts() {
+        let part = |order, samples: &[(i64, f64)]| {
+            let (times, values) = samples.iter().copied().unzip();
+            Part { order, times, values }
+        };
+        let parts = vec![
+            part((2, 1), &[(3, 3.2), (2, 2.2)]),
+            part((1, 5), &[(4, 4.1), (2, 2.1), (9, 9.1)]),
+            part((1, 1), &[(1, 1.0), (2, 2.0), (3, 3.0)]),
+        ];
+        let (times, values) = merge(parts, 2, 4);
+        assert_eq!((times, values), (vec![2, 3, 4], vec![2.2, 3.2, 4.1]));
+    }
+
+    #[test]
+    fn what_overlaps_is_read_together() {
+        let source = |from, to| Source {
+            place: Place::Block { id: 0, group: 0 },
+            span: (from, to),
+            order: (0, 0),
+        };
+        let check = |spans: &[(i64, i64)], sizes: &[usize]| {
+            let sources: Vec<_> = spans.iter().map(|(from, to)| source(*from, *to)).collect();
+            let found: Vec<usize> = clusters(&sources).iter().map(|c| c.len()).collect();
+            assert_eq!(found, sizes);
+        };
+        check(&[], &[0]);
+        let apart: Vec<(i64, i64)> = (0..70).map(|n| (n * 10, n * 10 + 9)).collect();
+        check(&apart, &[32, 32, 6]);
+        let touching: Vec<(i64, i64)> = (0..70).map(|n| (n * 10, n * 10 + 10)).collect();
+        check(&touching, &[70]);
+        let mut bridged = apart;
+        bridged[0].1 = 350;
+        check(&bridged, &[36, 32, 2]);
+    }
+}

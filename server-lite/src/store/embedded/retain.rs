@@ -1,0 +1,152 @@
+//! What goes when it is old: samples, then the series and schemas that nothing names any more.
+//!
+//! Space that is given back inside the database is used again; the file doesn't shrink.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use wire::AgentId;
+
+use super::{
+    database::database,
+    registry::{day_of, schema_series},
+    schemas::USED_STEP_MS,
+    seal,
+    writer::Writing,
+};
+use crate::store::StoreError;
+
+/// Records are sealed when they have lain in the head for this long, however few they are.
+pub(crate) const HEAD_AGE_MAX_MS: i64 = 2 * 60 * 60 * 1_000;
+/// Groups whose old blocks are dropped in one transaction.
+pub(crate) const GROUPS_ONCE: usize = 64;
+
+/// Streams that have enough to be sealed, or something that came before a time.
+pub(crate) fn due(connection: &Connection, before_ms: i64) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT id FROM streams WHERE head_ticks >= ?1 OR head_bytes >= ?2 \
+             OR head_since_ms < ?3",
+        )?
+        .query_map(params![seal::TICKS, seal::BYTES, before_ms], |row| row.get(0))?
+        .collect()
+}
+
+/// Groups that have blocks older than a time.
+pub(crate) fn old_groups(connection: &Connection, cutoff_ms: i64) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT id FROM groups g WHERE EXISTS (SELECT 1 FROM blocks b \
+             INDEXED BY blocks_by_time WHERE b.grp = g.id AND b.max_ms < ?1)",
+        )?
+        .query_map([cutoff_ms], |row| row.get(0))?
+        .collect()
+}
+
+/// Drops the blocks of some groups that are older than a time as a whole.
+pub(crate) fn drop_old_blocks(
+    writing: &mut Writing<'_>,
+    groups: &[i64],
+    cutoff_ms: i64,
+) -> Result<(), StoreError> {
+    let drop = || {
+        let mut delete = writing.connection.prepare_cached(
+            "DELETE FROM blocks INDEXED BY blocks_by_time WHERE grp = ?1 AND max_ms < ?2",
+        )?;
+        groups.iter().try_for_each(|group| delete.execute([*group, cutoff_ms]).map(|_| ()))
+    };
+    drop().map_err(database("drop old samples"))
+}
+
+/// Agents with series that have no sample since a time.
+pub(crate) fn agents_with_old_series(
+    connection: &Connection,
+    cutoff_ms: i64,
+) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached("SELECT DISTINCT agent FROM series WHERE last_day < ?1")?
+        .query_map([day_of(cutoff_ms)], |row| row.get(0))?
+        .collect()
+}
+
+/// Drops an agent's series that have no sample since a time, and schemas not used since then.
+pub(crate) fn drop_old_series(
+    writing: &mut Writing<'_>,
+    agent: i64,
+    cutoff_ms: i64,
+) -> Result<(), StoreError> {
+    let dropped = drop_series(writing.connection, agent, cutoff_ms);
+    if let Some((agent_id, series)) = dropped.map_err(database("drop old series"))? {
+        writing.after.tally.series_gone += series;
+        writing.catalog.forget(agent_id);
+    }
+    Ok(())
+}
+
+fn drop_series(
+    connection: &Connection,
+    agent: i64,
+    cutoff_ms: i64,
+) -> rusqlite::Result<Option<(AgentId, u64)>> {
+    if oldest_head(connection, agent)?.is_some_and(|ms| ms < cutoff_ms + 2 * USED_STEP_MS) {
+        // Unsealed records may name old schemas: another time.
+        return Ok(None);
+    }
+    connection
+        .prepare_cached("DELETE FROM schemas WHERE agent = ?1 AND used_ms < ?2")?
+        .execute([agent, cutoff_ms])?;
+    let used = used_series(connection, agent)?;
+    let mut gone = 0;
+    let mut delete = connection.prepare_cached("DELETE FROM series WHERE id = ?1")?;
+    for series in old_series(connection, agent, cutoff_ms)? {
+        if !used.contains(&series) {
+            gone += delete.execute([series])? as u64;
+        }
+    }
+    drop_empty_groups(connection, agent)?;
+    connection
+        .prepare_cached("UPDATE agents SET series = series - ?2 WHERE id = ?1")?
+        .execute(params![agent, gone.cast_signed()])?;
+    connection
+        .prepare_cached("SELECT uuid FROM agents WHERE id = ?1")?
+        .query_row([agent], |row| Ok((AgentId::from_bytes(row.get(0)?), gone)))
+        .optional()
+}
+
+fn oldest_head(connection: &Connection, agent: i64) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT min(head_since_ms) FROM streams WHERE agent = ?1")?
+        .query_row([agent], |row| row.get(0))
+}
+
+fn old_series(connection: &Connection, agent: i64, cutoff_ms: i64) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM series WHERE agent = ?1 AND last_day < ?2")?
+        .query_map([agent, day_of(cutoff_ms)], |row| row.get(0))?
+        .collect()
+}
+
+/// Series of the schemas that are left: the next record may name them.
+fn used_series(connection: &Connection, agent: i64) -> rusqlite::Result<HashSet<i64>> {
+    let schemas: Vec<[u8; 8]> = connection
+        .prepare_cached("SELECT id FROM schemas WHERE agent = ?1")?
+        .query_map([agent], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut used = HashSet::new();
+    for id in schemas {
+        used.extend(schema_series(connection, agent, wire::SchemaId(id))?.into_iter().flatten());
+    }
+    Ok(used)
+}
+
+fn drop_empty_groups(connection: &Connection, agent: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM groups WHERE agent = ?1 \
+             AND NOT EXISTS (SELECT 1 FROM blocks WHERE grp = groups.id) \
+             AND NOT EXISTS (SELECT 1 FROM series WHERE id BETWEEN groups.id * 64 \
+             AND groups.id * 64 + 63)",
+        )?
+        .execute([agent])?;
+    Ok(())
+}

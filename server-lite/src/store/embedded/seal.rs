@@ -1,0 +1,356 @@
+//! Sealing: records become columns.
+//!
+//! When a stream's head has enough ticks, the sealer reads them, packs them into blocks, reads the
+//! blocks back, and hands them to the writer, which puts them in and takes the head's rows out in
+//! one transaction: every sample is in exactly one place at any moment.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use wire::{AgentId, SchemaId, Tick};
+
+use super::{
+    catalog::{StreamState, unsigned},
+    columns::{BlockBuilder, Malformed, block::TICKS_MAX},
+    database::database,
+    head::{self, HeadReader},
+    ledger::Seqs,
+    registry::{place_of, schema_series},
+    sealed::{self, Damaged, Sealed, SealedBlock},
+    stats::Counters,
+    writer::Writer,
+};
+use crate::store::StoreError;
+
+/// Ticks after which a stream is due; each waits a little longer than its neighbour, so that a fleet
+/// that was started at once isn't sealed at once.
+pub(crate) const TICKS: u64 = 240;
+const TICKS_SPREAD: u64 = 60;
+/// Bytes after which a stream is due.
+pub(crate) const BYTES: u64 = 2 << 20;
+/// Ticks and bytes sealed in one transaction; a single larger row is still sealed alone.
+const ONCE_TICKS: u64 = 4 * TICKS_MAX as u64;
+const ONCE_BYTES: u64 = 4 << 20;
+/// Samples held in columns before they are packed.
+const SEGMENT_SAMPLES_MAX: usize = 2_000_000;
+/// What a seal weighs in the writer's group, in samples.
+const WEIGHT: usize = 10_000;
+
+/// Whether a stream has enough in its head.
+pub(crate) fn is_due(stream: &StreamState) -> bool {
+    let spread = stream.row.unsigned_abs() * 7 % TICKS_SPREAD;
+    stream.head.ticks >= TICKS + spread || stream.head.bytes >= BYTES
+}
+
+/// Streams that are due, each once.
+#[derive(Debug, Default)]
+pub(crate) struct SealQueue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    due: BTreeSet<i64>,
+    closed: bool,
+}
+
+impl SealQueue {
+    /// Adds streams by their rows.
+    pub(crate) fn add(&self, streams: Vec<i64>) {
+        if streams.is_empty() {
+            return;
+        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).due.extend(streams);
+        self.changed.notify_one();
+    }
+
+    /// Lets the sealer end when it is next free.
+    pub(crate) fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.changed.notify_all();
+    }
+
+    /// The next stream; waits for one, and gives `None` once closed.
+    fn next(&self) -> Option<i64> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = |state: &mut QueueState| state.due.is_empty() && !state.closed;
+        let mut state =
+            self.changed.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
+        if state.closed { None } else { state.due.pop_first() }
+    }
+}
+
+/// Seals on a thread of its own.
+pub(crate) struct Sealer {
+    reader: Connection,
+    heads: HeadReader,
+    writer: Writer,
+    counters: Arc<Counters>,
+    queue: Arc<SealQueue>,
+}
+
+/// A row of the head, without its body.
+struct HeadRow {
+    id: i64,
+    seqs: Seqs,
+    span: (i64, i64),
+    ticks: u64,
+    samples: u64,
+    bytes: u64,
+}
+
+impl HeadRow {
+    fn damaged(&self, detail: String) -> Damaged {
+        Damaged { id: self.id, seqs: self.seqs, span: self.span, samples: self.samples, detail }
+    }
+}
+
+impl Sealer {
+    /// Starts the sealer; it ends when the queue is closed.
+    pub(crate) fn start(
+        reader: Connection,
+        writer: Writer,
+        counters: Arc<Counters>,
+        queue: Arc<SealQueue>,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let heads = HeadReader::new()?;
+        let mut sealer = Self { reader, heads, writer, counters, queue };
+        thread::Builder::new().name("store-sealer".into()).spawn(move || sealer.run())
+    }
+
+    fn run(&mut self) {
+        while let Some(stream) = self.queue.next() {
+            match self.seal(stream) {
+                Ok(true) => self.queue.add(vec![stream]),
+                Ok(false) => {}
+                // The stream's next request makes it due again.
+                Err(error) => {
+                    self.counters.seal_failures.add(1);
+                    tracing::error!(
+                        stream,
+                        error = &error as &dyn std::error::Error,
+                        "sealing failed, the records stay as they came"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Seals the oldest part of a stream's head; whether more is left.
+    fn seal(&mut self, stream: i64) -> Result<bool, StoreError> {
+        let read = database("read head");
+        let Some((agent, agent_id)) = agent_of(&self.reader, stream).map_err(read)? else {
+            return Ok(false);
+        };
+        let rows = head_rows(&self.reader, stream).map_err(database("read head"))?;
+        let all = rows.len();
+        let rows = some_of(rows);
+        let more = rows.len() < all;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(false) };
+        let mut packing = Packing::new(agent, stream, rows.iter().map(|row| row.ticks).sum());
+        let mut damaged = Vec::new();
+        for row in &rows {
+            match self.ticks_of(&mut packing, row)? {
+                Ok(ticks) => packing.add(ticks)?,
+                Err(Malformed(detail)) => damaged.push(row.damaged(detail)),
+            }
+        }
+        let sealed = Sealed {
+            agent_id,
+            stream,
+            ids: (first.id, last.id),
+            rows: rows.len(),
+            ticks: rows.iter().map(|row| row.ticks).sum(),
+            samples: rows.iter().map(|row| row.samples).sum(),
+            bytes: rows.iter().map(|row| row.bytes).sum(),
+            blocks: packing.finish()?,
+            damaged,
+        };
+        self.commit(sealed)?;
+        Ok(more)
+    }
+
+    /// All ticks of a row or none: a row that turns out damaged in its middle is kept whole.
+    fn ticks_of(
+        &mut self,
+        packing: &mut Packing,
+        row: &HeadRow,
+    ) -> Result<Result<Vec<(u64, Tick)>, Malformed>, StoreError> {
+        let body: Vec<u8> = self
+            .reader
+            .prepare_cached("SELECT body FROM head WHERE id = ?1")
+            .and_then(|mut statement| statement.query_row([row.id], |row| row.get(0)))
+            .map_err(database("read head"))?;
+        let mut ticks = Vec::new();
+        let read = self.heads.ticks(&body, row.seqs, |seq, tick| {
+            ticks.push((seq, tick));
+            Ok(())
+        });
+        packing.learn(&self.reader, &ticks).map_err(database("read schema"))?;
+        Ok(read.and_then(|()| packing.check(&ticks)).map(|()| ticks))
+    }
+
+    fn commit(&self, sealed: Sealed) -> Result<(), StoreError> {
+        let samples = sealed.samples;
+        let change =
+            move |writing: &mut super::writer::Writing<'_>| sealed::commit(writing, &sealed);
+        // Ingest may fill the queue; sealing can wait for the stream's next request.
+        let answer = self.writer.queue(WEIGHT, change).map_err(|_| StoreError::Closed)?;
+        answer.blocking_recv().unwrap_or(Err(StoreError::Closed))?;
+        tracing::debug!(samples, "sealed");
+        Ok(())
+    }
+}
+
+/// Ticks on their way into blocks.
+struct Packing {
+    agent: i64,
+    stream: i64,
+    segment_ticks: u64,
+    ticks: u64,
+    samples: usize,
+    schemas: HashMap<SchemaId, Vec<i64>>,
+    groups: BTreeMap<i64, BlockBuilder>,
+    blocks: Vec<SealedBlock>,
+}
+
+impl Packing {
+    /// Blocks of about the same length, none longer than allowed.
+    fn new(agent: i64, stream: i64, ticks: u64) -> Self {
+        let segments = ticks.div_ceil(TICKS_MAX as u64).max(1);
+        Self {
+            agent,
+            stream,
+            segment_ticks: ticks.div_ceil(segments),
+            ticks: 0,
+            samples: 0,
+            schemas: HashMap::new(),
+            groups: BTreeMap::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Looks up the ticks' schemas.
+    fn learn(&mut self, reader: &Connection, ticks: &[(u64, Tick)]) -> rusqlite::Result<()> {
+        for id in ticks.iter().flat_map(|(_, tick)| &tick.schemas) {
+            if !self.schemas.contains_key(id)
+                && let Some(series) = schema_series(reader, self.agent, *id)?
+            {
+                self.schemas.insert(*id, series);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the ticks' values fit their schemas.
+    fn check(&self, ticks: &[(u64, Tick)]) -> Result<(), Malformed> {
+        for (_, tick) in ticks {
+            let mut expected = 0;
+            for id in &tick.schemas {
+                let series = self.schemas.get(id);
+                let unknown = || Malformed(format!("schema {id} is not known any more"));
+                expected += series.ok_or_else(unknown)?.len();
+            }
+            if tick.values.len() != expected {
+                let found = tick.values.len();
+                return Err(Malformed(format!("{found} values for {expected} series")));
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, ticks: Vec<(u64, Tick)>) -> Result<(), StoreError> {
+        ticks.into_iter().try_for_each(|(seq, tick)| self.add_tick(seq, &tick))
+    }
+
+    fn add_tick(&mut self, seq: u64, tick: &Tick) -> Result<(), StoreError> {
+        if self.ticks >= self.segment_ticks || self.samples >= SEGMENT_SAMPLES_MAX {
+            self.close_segment()?;
+        }
+        self.ticks += 1;
+        self.samples += tick.values.len();
+        let series = tick.schemas.iter().filter_map(|id| self.schemas.get(id)).flatten();
+        for (series, value) in series.zip(&tick.values).filter(|(series, _)| **series != 0) {
+            let (group, slot) = place_of(*series);
+            self.groups.entry(group).or_default().push(seq, tick.time_ms, slot, *value);
+        }
+        Ok(())
+    }
+
+    fn close_segment(&mut self) -> Result<(), StoreError> {
+        for (group, builder) in std::mem::take(&mut self.groups) {
+            let (Some(span), Some((first_seq, _))) = (builder.span(), builder.seqs()) else {
+                continue;
+            };
+            let damaged = |Malformed(detail)| StoreError::Damaged {
+                what: format!("block of group {group}"),
+                detail,
+            };
+            let data = builder.finish().map_err(damaged)?;
+            let (stream, samples) = (self.stream, builder.samples());
+            self.blocks.push(SealedBlock {
+                group,
+                stream,
+                first_seq,
+                span,
+                samples,
+                slots: builder.slots(),
+                data,
+            });
+        }
+        (self.ticks, self.samples) = (0, 0);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<SealedBlock>, StoreError> {
+        self.close_segment()?;
+        Ok(self.blocks)
+    }
+}
+
+fn agent_of(reader: &Connection, stream: i64) -> rusqlite::Result<Option<(i64, AgentId)>> {
+    reader
+        .prepare_cached(
+            "SELECT a.id, a.uuid FROM streams s JOIN agents a ON a.id = s.agent WHERE s.id = ?1",
+        )?
+        .query_row([stream], |row| Ok((row.get(0)?, AgentId::from_bytes(row.get(1)?))))
+        .optional()
+}
+
+fn head_rows(reader: &Connection, stream: i64) -> rusqlite::Result<Vec<HeadRow>> {
+    let (first, last) = head::row_ids(stream);
+    reader
+        .prepare_cached(
+            "SELECT id, first_seq, last_seq, min_ms, max_ms, ticks, samples, length(body) \
+             FROM head WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
+        )?
+        .query_map(params![first, last], |row| {
+            Ok(HeadRow {
+                id: row.get(0)?,
+                seqs: Seqs { first: unsigned(row, 1)?, last: unsigned(row, 2)? },
+                span: (row.get(3)?, row.get(4)?),
+                ticks: unsigned(row, 5)?,
+                samples: unsigned(row, 6)?,
+                bytes: unsigned(row, 7)?,
+            })
+        })?
+        .collect()
+}
+
+/// As many of the oldest rows as are sealed at once.
+fn some_of(mut rows: Vec<HeadRow>) -> Vec<HeadRow> {
+    let (mut ticks, mut bytes) = (0, 0);
+    let fitting = rows.iter().take_while(|row| {
+        ticks += row.ticks;
+        bytes += row.bytes;
+        ticks <= ONCE_TICKS && bytes <= ONCE_BYTES
+    });
+    let count = fitting.count().max(1);
+    rows.truncate(count);
+    rows
+}

@@ -1,0 +1,160 @@
+//! Which agents, series and gaps there are.
+
+use rusqlite::{Connection, Row, params, types::Value};
+use wire::{AgentId, StreamId};
+
+use super::{catalog::unsigned, registry::kind_of};
+use crate::store::{
+    Agent, GapEntry, GapFilter, Host, Labels, LedgerReason, Selector, Series, SeriesId, StreamState,
+};
+
+/// Every agent, by name of host.
+pub(crate) fn agents(connection: &Connection) -> rusqlite::Result<Vec<Agent>> {
+    let mut streams = connection.prepare_cached(
+        "SELECT uuid, acked_seq, last_tick_ms FROM streams WHERE agent = ?1 \
+         ORDER BY last_write_ms, id",
+    )?;
+    let mut stream_states = |agent: i64| {
+        let rows = streams.query_map([agent], |row| {
+            Ok(StreamState {
+                stream_id: StreamId::from_bytes(row.get(0)?),
+                acked_seq: unsigned(row, 1)?,
+                last_tick_ms: row.get(2)?,
+            })
+        })?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    connection
+        .prepare_cached(
+            "SELECT id, uuid, hostname, version, first_seen_ms, last_seen_ms, series FROM agents \
+             ORDER BY hostname, uuid",
+        )?
+        .query_map([], |row| {
+            Ok(Agent {
+                agent_id: AgentId::from_bytes(row.get(1)?),
+                hostname: row.get(2)?,
+                version: row.get(3)?,
+                first_seen_ms: row.get(4)?,
+                last_seen_ms: row.get(5)?,
+                series: unsigned(row, 6)?,
+                streams: stream_states(row.get(0)?)?,
+            })
+        })?
+        .collect()
+}
+
+/// The series that fit, by host, agent and labels.
+pub(crate) fn series(
+    connection: &Connection,
+    selector: &Selector,
+) -> rusqlite::Result<Vec<Series>> {
+    let name: Option<i64> = connection
+        .prepare_cached("SELECT id FROM texts WHERE text = ?1")?
+        .query_map([&selector.metric], |row| row.get(0))?
+        .next()
+        .transpose()?;
+    let Some(name) = name else { return Ok(Vec::new()) };
+    let columns = "SELECT s.id, a.uuid, a.hostname, s.kind, s.labels";
+    let rows = match host_condition(selector.host.as_ref()) {
+        None => {
+            let sql = format!(
+                "{columns} FROM series s JOIN agents a ON a.id = s.agent WHERE s.name = ?1 \
+                 ORDER BY a.hostname, a.uuid, s.labels"
+            );
+            collect(connection, &sql, vec![name.into()], selector)?
+        }
+        // The order of the join is said: first the few agents, then their series.
+        Some((condition, host)) => {
+            let sql = format!(
+                "{columns} FROM agents a CROSS JOIN series s ON s.agent = a.id AND s.name = ?1 \
+                 WHERE {condition} ORDER BY a.hostname, a.uuid, s.labels"
+            );
+            collect(connection, &sql, vec![name.into(), host], selector)?
+        }
+    };
+    Ok(rows)
+}
+
+fn host_condition(host: Option<&Host>) -> Option<(&'static str, Value)> {
+    host.map(|host| match host {
+        Host::Name(name) => ("a.hostname = ?2", name.clone().into()),
+        Host::Agent(id) => ("a.uuid = ?2", id.as_bytes().to_vec().into()),
+    })
+}
+
+fn collect(
+    connection: &Connection,
+    sql: &str,
+    parameters: Vec<Value>,
+    selector: &Selector,
+) -> rusqlite::Result<Vec<Series>> {
+    let mut found = Vec::new();
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+    while let Some(row) = rows.next()? {
+        let labels = labels_of(row, 4)?;
+        if fits(&labels, &selector.labels) {
+            found.push(Series {
+                id: SeriesId(row.get(0)?),
+                agent_id: AgentId::from_bytes(row.get(1)?),
+                hostname: row.get(2)?,
+                metric: selector.metric.clone(),
+                kind: kind_of(row.get(3)?),
+                labels,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Labels as [`super::registry`] writes them.
+pub(crate) fn labels_of(row: &Row<'_>, index: usize) -> rusqlite::Result<Labels> {
+    let text = row.get_ref(index)?.as_str()?;
+    serde_json::from_str(text).map_err(|error| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(index, kind, Box::new(error))
+    })
+}
+
+fn fits(labels: &Labels, wanted: &Labels) -> bool {
+    let has = |name: &str| labels.get(name).map_or("", String::as_str);
+    wanted.iter().all(|(name, value)| has(name) == value)
+}
+
+/// The gaps that fit, oldest first.
+pub(crate) fn gaps(connection: &Connection, filter: &GapFilter) -> rusqlite::Result<Vec<GapEntry>> {
+    let (name, agent) = match &filter.host {
+        None => (None, None),
+        Some(Host::Name(name)) => (Some(name), None),
+        Some(Host::Agent(id)) => (None, Some(id.as_bytes().as_slice())),
+    };
+    connection
+        .prepare_cached(
+            "SELECT a.hostname, a.uuid, s.uuid, g.reason, g.from_ms, g.to_ms, g.first_seq, \
+             g.last_seq, g.records, g.samples, g.detail, g.received_ms \
+             FROM gaps g JOIN streams s ON s.id = g.stream JOIN agents a ON a.id = s.agent \
+             WHERE g.to_ms >= ?1 AND g.from_ms < ?2 \
+             AND (?3 IS NULL OR a.hostname = ?3) AND (?4 IS NULL OR a.uuid = ?4) \
+             ORDER BY g.from_ms, g.id LIMIT ?5",
+        )?
+        .query_map(params![filter.from_ms, filter.to_ms, name, agent, filter.limit], gap)?
+        .collect()
+}
+
+fn gap(row: &Row<'_>) -> rusqlite::Result<GapEntry> {
+    let reason: String = row.get(3)?;
+    Ok(GapEntry {
+        host: row.get(0)?,
+        agent_id: AgentId::from_bytes(row.get(1)?),
+        stream_id: StreamId::from_bytes(row.get(2)?),
+        reason: LedgerReason::parse(&reason).ok_or(rusqlite::Error::InvalidQuery)?,
+        from_ms: row.get(4)?,
+        to_ms: row.get(5)?,
+        first_seq: unsigned(row, 6)?,
+        last_seq: unsigned(row, 7)?,
+        records: unsigned(row, 8)?,
+        samples: unsigned(row, 9)?,
+        detail: row.get(10)?,
+        received_ms: row.get(11)?,
+    })
+}

@@ -1,0 +1,97 @@
+//! What the store counts, shared by its threads.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use crate::store::StoreStats;
+
+/// A number that several threads change.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
+    }
+
+    pub(crate) fn sub(&self, less: u64) {
+        self.0.fetch_sub(less, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// See the fields of [`StoreStats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    commits: Count,
+    commit_nanos: Count,
+    commit_nanos_max: AtomicU64,
+    pub(crate) queued: Count,
+    pub(crate) agents: Count,
+    pub(crate) series: Count,
+    pub(crate) refused_samples: Count,
+    pub(crate) unsealed_samples: Count,
+    pub(crate) sealed_samples: Count,
+    pub(crate) sealed_bytes: Count,
+    pub(crate) seal_failures: Count,
+    pub(crate) damaged: Count,
+}
+
+/// What a change adds to the counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) agents: u64,
+    pub(crate) series: u64,
+    pub(crate) series_gone: u64,
+    pub(crate) refused_samples: u64,
+    pub(crate) samples: u64,
+    pub(crate) sealed_samples: u64,
+    pub(crate) sealed_bytes: u64,
+}
+
+impl Counters {
+    /// Adds what a committed transaction brought.
+    pub(crate) fn count(&self, tally: &Tally) {
+        self.agents.add(tally.agents);
+        self.series.add(tally.series);
+        self.series.sub(tally.series_gone);
+        self.refused_samples.add(tally.refused_samples);
+        self.unsealed_samples.add(tally.samples);
+        self.unsealed_samples.sub(tally.sealed_samples);
+        self.sealed_samples.add(tally.sealed_samples);
+        self.sealed_bytes.add(tally.sealed_bytes);
+    }
+
+    /// Counts a transaction, whichever way it ended.
+    pub(crate) fn committed(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.commits.add(1);
+        self.commit_nanos.add(nanos);
+        self.commit_nanos_max.fetch_max(nanos, Relaxed);
+    }
+
+    /// The figures now.
+    pub(crate) fn read(&self, disk_bytes: u64) -> StoreStats {
+        let seconds = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
+        StoreStats {
+            commits: self.commits.get(),
+            commit_seconds: seconds(self.commit_nanos.get()),
+            commit_seconds_max: seconds(self.commit_nanos_max.load(Relaxed)),
+            queued: self.queued.get(),
+            agents: self.agents.get(),
+            series: self.series.get(),
+            refused_samples: self.refused_samples.get(),
+            unsealed_samples: self.unsealed_samples.get(),
+            sealed_samples: self.sealed_samples.get(),
+            sealed_bytes: self.sealed_bytes.get(),
+            seal_failures: self.seal_failures.get(),
+            damaged: self.damaged.get(),
+            disk_bytes,
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! Where records are kept, and what every implementation promises.
+//!
+//! - **Acknowledged is committed.** What [`Store::ingest`] says is acknowledged survives `kill -9`
+//!   and power loss.
+//! - **Exactly once.** `(agent_id, stream_id, seq)` names a record. Its data and the stream's
+//!   highest `seq` are committed together, so a record that comes again is skipped.
+//! - **At once, at any age.** What is acknowledged is read by the next query, however old it is.
+//! - **Nothing vanishes silently.** Gap records and holes that no gap record explains are in the
+//!   ledger.
+//!
+//! A store knows nothing of HTTP and never asks for the time. One conformance suite runs over every
+//! implementation: [`embedded`] is SQLite and compressed columns in one directory.
+
+#[cfg(test)]
+pub(crate) mod conformance;
+pub mod embedded;
+
+use std::{collections::BTreeMap, future::Future, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use tokio::sync::mpsc;
+use wire::{AgentId, GapReason, MetricKind, SchemaId, StreamId, request::Request};
+
+pub use embedded::Embedded;
+
+/// What a store's calls return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Labels by name.
+pub type Labels = BTreeMap<String, String>;
+
+/// See the module's opening for what is promised.
+pub trait Store: Send + Sync {
+    /// Commits a request's records, whole or up to the first whose schemas aren't known.
+    ///
+    /// # Errors
+    /// [`IngestError`]; nothing of the request is stored then.
+    fn ingest(&self, batch: IngestBatch) -> BoxFuture<'_, Result<Ingested, IngestError>>;
+
+    /// Notes when agents were last heard of. Need not survive a crash.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it can't be written.
+    fn note_seen(&self, seen: Vec<Seen>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Every agent there is, by name of host.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it can't be read.
+    fn agents(&self) -> BoxFuture<'_, Result<Vec<Agent>, StoreError>>;
+
+    /// The series that fit, in a stable order.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they can't be read.
+    fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>>;
+
+    /// The samples of some series in a span of time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when reading can't begin; what fails later comes out of [`Samples`]. Samples that
+    /// no longer read back are left out, and the last thing that comes out is
+    /// [`StoreError::Damaged`].
+    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>>;
+
+    /// The gap ledger, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it can't be read.
+    fn gaps(&self, filter: GapFilter) -> BoxFuture<'_, Result<Vec<GapEntry>, StoreError>>;
+
+    /// Whether a write commits now.
+    ///
+    /// # Errors
+    /// [`StoreError`] says why not.
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Housekeeping that is due: drops samples older than `keep`. Called now and then.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it can't be done; it goes on with the next call.
+    fn maintain(&self, now_ms: i64, keep: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Figures for the hub's own metrics.
+    fn stats(&self) -> StoreStats;
+
+    /// Finishes what is queued and gives back what it holds; calls fail afterwards.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// A request to be stored.
+#[derive(Clone, Debug)]
+pub struct IngestBatch {
+    /// The request, decoded and checked.
+    pub request: Request,
+    /// The request as it came, compressed.
+    pub body: Bytes,
+    /// Unix milliseconds when it came.
+    pub received_ms: i64,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ingested {
+    /// Highest sequence number of the stream that is committed.
+    pub acked_seq: u64,
+    /// Schemas that records after it need and nobody has sent.
+    pub need_schemas: Vec<SchemaId>,
+    /// Records stored.
+    pub records: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Records that were already there.
+    pub duplicates: u64,
+}
+
+/// Why nothing of a request was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// This record can never be stored.
+    #[error("record {index} (seq {seq}): {reason}")]
+    BadRecord {
+        /// Counted from 0 in the request.
+        index: usize,
+        /// Its sequence number.
+        seq: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// More waits to be written than may: ask again.
+    #[error("store is busy: {0}")]
+    Busy(&'static str),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// When an agent was last heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Who.
+    pub agent_id: AgentId,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// An agent, as its requests have shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Its identity.
+    pub agent_id: AgentId,
+    /// Its host's name, by the latest request.
+    pub hostname: String,
+    /// Its version, by the latest request.
+    pub version: String,
+    /// Unix milliseconds of its first request.
+    pub first_seen_ms: i64,
+    /// Unix milliseconds, as [`Store::note_seen`] was last told.
+    pub last_seen_ms: i64,
+    /// Series registered for it.
+    pub series: u64,
+    /// Its streams, the one written last at the end.
+    pub streams: Vec<StreamState>,
+}
+
+/// How far a stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamState {
+    /// Which stream.
+    pub stream_id: StreamId,
+    /// Highest sequence number committed.
+    pub acked_seq: u64,
+    /// Unix milliseconds of its latest tick, if it had one.
+    pub last_tick_ms: Option<i64>,
+}
+
+/// Which series.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Of which hosts; `None` for all.
+    pub host: Option<Host>,
+    /// Metric name.
+    pub metric: String,
+    /// Labels a series has to have, with exactly these values; an empty one it must not have.
+    pub labels: Labels,
+}
+
+/// How a host is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Every agent whose host has that name.
+    Name(String),
+    /// One agent.
+    Agent(AgentId),
+}
+
+impl Host {
+    /// An agent's id if `text` is one, else a name.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Agent)
+    }
+}
+
+/// What a store calls a series; good until the series is forgotten, never used again for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesId(pub i64);
+
+/// A series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// For [`ReadRequest`].
+    pub id: SeriesId,
+    /// Who sends it.
+    pub agent_id: AgentId,
+    /// Name of that agent's host.
+    pub hostname: String,
+    /// Metric name.
+    pub metric: String,
+    /// What its values mean.
+    pub kind: MetricKind,
+    /// Labels.
+    pub labels: Labels,
+}
+
+/// Which samples.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// Of which series; an unknown one has no samples.
+    pub series: Vec<SeriesId>,
+    /// From this time on, Unix milliseconds.
+    pub from_ms: i64,
+    /// Up to and including this time.
+    pub to_ms: i64,
+}
+
+/// Samples as they are read; dropping it ends the reading.
+#[derive(Debug)]
+pub struct Samples {
+    chunks: mpsc::Receiver<Result<Chunk, StoreError>>,
+}
+
+/// Some samples of one series. A series' chunks come in order of time and don't overlap; no time is
+/// there twice (of several samples at one time, the one sent last counts).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// Place of the series in [`ReadRequest::series`].
+    pub series: usize,
+    /// Unix milliseconds, ascending; never empty.
+    pub times: Vec<i64>,
+    /// A value for each time.
+    pub values: Vec<f64>,
+}
+
+impl Samples {
+    /// Samples that come through a channel; a bounded one keeps memory bounded.
+    #[must_use]
+    pub const fn new(chunks: mpsc::Receiver<Result<Chunk, StoreError>>) -> Self {
+        Self { chunks }
+    }
+
+    /// The next chunk; `None` after the last.
+    ///
+    /// # Errors
+    /// [`StoreError`] when reading fails; nothing more comes then.
+    pub async fn next(&mut self) -> Result<Option<Chunk>, StoreError> {
+        self.chunks.recv().await.transpose()
+    }
+
+    /// All there is, a vector for each of `series` asked for. For small requests: what a rule looks
+    /// at, what a test compares.
+    ///
+    /// # Errors
+    /// As [`Samples::next`].
+    pub async fn collect(mut self, series: usize) -> Result<Vec<Vec<(i64, f64)>>, StoreError> {
+        let mut all = vec![Vec::new(); series];
+        while let Some(chunk) = self.next().await? {
+            if let Some(one) = all.get_mut(chunk.series) {
+                one.extend(chunk.times.into_iter().zip(chunk.values));
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Which gaps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GapFilter {
+    /// Of which hosts; `None` for all.
+    pub host: Option<Host>,
+    /// Those that reach beyond this time, Unix milliseconds.
+    pub from_ms: i64,
+    /// Those that begin before this time.
+    pub to_ms: i64,
+    /// At most so many, the oldest.
+    pub limit: usize,
+}
+
+/// A line of the gap ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GapEntry {
+    /// Name of the agent's host.
+    pub host: String,
+    /// Whose stream.
+    pub agent_id: AgentId,
+    /// Which stream.
+    pub stream_id: StreamId,
+    /// Why.
+    pub reason: LedgerReason,
+    /// Unix milliseconds of the first thing missing, as near as is known.
+    pub from_ms: i64,
+    /// Unix milliseconds of the last thing missing, as near as is known.
+    pub to_ms: i64,
+    /// First lost sequence number; 0 when no record was lost.
+    pub first_seq: u64,
+    /// Last lost sequence number; 0 as above.
+    pub last_seq: u64,
+    /// Records lost.
+    pub records: u64,
+    /// Samples lost, if known; 0 otherwise.
+    pub samples: u64,
+    /// More for people.
+    pub detail: String,
+    /// Unix milliseconds when the hub learnt of it.
+    pub received_ms: i64,
+}
+
+/// Why something is missing, as the hub sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LedgerReason {
+    /// The agent says so.
+    Agent(GapReason),
+    /// Sequence numbers are missing and no gap record explains them.
+    Unexplained,
+    /// The agent has more series than a hub takes from one.
+    SeriesLimit,
+    /// They were stored, and the store no longer reads them.
+    StoreDamaged,
+}
+
+impl LedgerReason {
+    /// The word used in JSON, labels and tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent(reason) => reason.as_str(),
+            Self::Unexplained => "unexplained",
+            Self::SeriesLimit => "series_limit",
+            Self::StoreDamaged => "store_damaged",
+        }
+    }
+
+    /// The reason of that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        use GapReason::{AgentDown, ClockJump, HostOff, LogDamaged, LogOverflow, Rejected};
+        [HostOff, AgentDown, LogOverflow, Rejected, LogDamaged, ClockJump]
+            .map(Self::Agent)
+            .into_iter()
+            .chain([Self::Unexplained, Self::SeriesLimit, Self::StoreDamaged])
+            .find(|reason| reason.as_str() == word)
+    }
+}
+
+impl Serialize for LedgerReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// Figures for the hub's own metrics, since the store was opened where they count.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StoreStats {
+    /// Transactions committed.
+    pub commits: u64,
+    /// Time spent in them, in seconds.
+    pub commit_seconds: f64,
+    /// The longest of them, in seconds.
+    pub commit_seconds_max: f64,
+    /// Requests waiting to be written.
+    pub queued: u64,
+    /// Agents known.
+    pub agents: u64,
+    /// Series registered.
+    pub series: u64,
+    /// Samples not stored because their agent had too many series.
+    pub refused_samples: u64,
+    /// Samples that wait to be sealed into columns.
+    pub unsealed_samples: u64,
+    /// Samples sealed.
+    pub sealed_samples: u64,
+    /// Bytes of the columns they became.
+    pub sealed_bytes: u64,
+    /// Attempts to seal that failed.
+    pub seal_failures: u64,
+    /// Rows that no longer read back, counted each time they are met.
+    pub damaged: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+}
+
+/// Why a store can't do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused.
+    #[error("{operation}")]
+    Database {
+        /// What was tried.
+        operation: &'static str,
+        /// What it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file system refused.
+    #[error("{operation} {path}")]
+    Io {
+        /// What was tried: `create`, `lock`.
+        operation: &'static str,
+        /// On what.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another hub owns the directory.
+    #[error(
+        "data directory {path} is in use by {holder}: stop it first, or give this hub a `data_dir` of its own"
+    )]
+    Locked {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Who holds it.
+        holder: String,
+    },
+    /// Written by a newer hub, or not by a hub at all.
+    #[error("{path} {found}")]
+    Format {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What was found, and what would be right.
+        found: String,
+    },
+    /// What was stored doesn't read back.
+    #[error("damaged {what}: {detail}")]
+    Damaged {
+        /// Which row.
+        what: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The store was closed, or its writer ended.
+    #[error("store is closed")]
+    Closed,
+}
