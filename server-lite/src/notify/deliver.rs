@@ -170,10 +170,9 @@ impl Worker {
         let mut queued = self.store.queued();
         let mut failures = 0;
         while !*self.stopped.borrow() {
-            // Before looking: what is queued after this line wakes the wait below.
-            queued.borrow_and_update();
             match self.next().await {
                 Ok(Some(delivery)) => self.handle(&delivery, &mut failures).await,
+                // What was queued since it was looked for ends the wait at once.
                 Ok(None) => tokio::select! {
                     _ = queued.changed() => {}
                     _ = self.stopped.wait_for(|stopped| *stopped) => {}
@@ -286,8 +285,7 @@ impl Worker {
     /// Waits after a failure; a stop ends the wait.
     async fn pause(&mut self, failures: &mut u32, asked: Option<Duration>) {
         *failures = failures.saturating_add(1);
-        let asked = asked.unwrap_or_default().min(retry::RETRY_AFTER_MAX);
-        let wait = (self.wait)(*failures).max(asked);
+        let wait = retry::respecting((self.wait)(*failures), asked);
         let stopped = pin!(self.stopped.wait_for(|stopped| *stopped));
         // Elapsed is what is waited for; an error says that nobody can stop us any more.
         let _ = tokio::time::timeout(wait, stopped).await;

@@ -21,6 +21,13 @@ pub fn wait(attempt: u32, random: f64) -> Duration {
     WAIT_MIN + (ceiling - WAIT_MIN).mul_f64(random.clamp(0.0, 1.0))
 }
 
+/// The longer of our own wait and the receiver's, which is not believed beyond
+/// [`RETRY_AFTER_MAX`].
+#[must_use]
+pub fn respecting(wait: Duration, asked: Option<Duration>) -> Duration {
+    wait.max(asked.unwrap_or_default().min(RETRY_AFTER_MAX))
+}
+
 /// A number in 0..1 that spreads tries of several notifiers and hubs; no good for secrets. Each
 /// `RandomState` of the standard library has keys of its own.
 #[must_use]
@@ -52,6 +59,19 @@ mod tests {
         check(6, 0.5, 30_500);
         check(u32::MAX, 1.0, 60_000);
         check(u32::MAX, 0.0, 1_000);
+    }
+
+    #[test]
+    fn a_receiver_may_ask_for_more_time_but_not_for_ever() {
+        let check = |wait_s: u64, asked_s: Option<u64>, expected_s: u64| {
+            let asked = asked_s.map(Duration::from_secs);
+            let expected = Duration::from_secs(expected_s);
+            assert_eq!(respecting(Duration::from_secs(wait_s), asked), expected);
+        };
+        check(5, None, 5);
+        check(5, Some(2), 5);
+        check(5, Some(30), 30);
+        check(5, Some(86_400), 600);
     }
 
     #[test]

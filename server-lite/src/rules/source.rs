@@ -105,3 +105,6 @@ fn together(series: Series, samples: Vec<(i64, f64)>) -> SeriesSamples {
     let Series { agent_id, hostname, metric, kind, labels, .. } = series;
     SeriesSamples { key: SeriesKey { agent_id, metric, labels }, host: hostname, kind, samples }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,8 @@ use axum::{
     Router,
     extract::State as Shared,
     http::{HeaderMap, StatusCode},
-    routing::post,
+    response::{IntoResponse as _, Response},
+    routing::{any, post},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -30,8 +31,9 @@ use crate::{
 enum Answer {
     Status(u16),
     Never,
+    Later { seconds: u32 },
 }
-use Answer::{Never, Status};
+use Answer::{Later, Never, Status};
 
 /// A webhook's far side: answers by script, then with 200.
 struct Receiver {
@@ -50,17 +52,17 @@ struct Script {
     requests: mpsc::UnboundedSender<Request>,
 }
 
-async fn answer(
-    Shared(script): Shared<Arc<Script>>,
-    headers: HeaderMap,
-    body: String,
-) -> (StatusCode, [(&'static str, &'static str); 1], &'static str) {
+async fn answer(Shared(script): Shared<Arc<Script>>, headers: HeaderMap, body: String) -> Response {
     let answer = script.answers.lock().unwrap().pop_front().unwrap_or(Status(200));
     let body = serde_json::from_str(&body).unwrap();
     script.requests.send(Request { headers, body }).unwrap();
     match answer {
         Status(code) => {
-            (StatusCode::from_u16(code).unwrap(), [("location", "/other")], "so\nit is")
+            let code = StatusCode::from_u16(code).unwrap();
+            (code, [("location", "/other")], "so\nit is").into_response()
+        }
+        Later { seconds } => {
+            (StatusCode::TOO_MANY_REQUESTS, [("retry-after", seconds.to_string())]).into_response()
         }
         Never => std::future::pending().await,
     }
@@ -71,7 +73,10 @@ impl Receiver {
         let (sender, requests) = mpsc::unbounded_channel();
         let answers = Mutex::new(answers.iter().copied().collect());
         let script = Arc::new(Script { answers, requests: sender });
-        let app = Router::new().route("/hook", post(answer)).with_state(script);
+        let app = Router::new()
+            .route("/hook", post(answer))
+            .route("/other", any(async || "whoever follows here takes this for a yes"))
+            .with_state(script);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}/hook", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -288,6 +293,20 @@ async fn requests_carry_what_is_configured() {
     assert_eq!(header("content-type"), "application/json");
     assert!(header("idempotency-key").ends_with("-firing-webhook:chat"));
     assert!(request.body["text"].as_str().unwrap().starts_with("[FIRING] a on web-1"));
+}
+
+#[tokio::test]
+async fn a_receiver_says_when_to_come_again() {
+    let bench = Bench::new();
+    let receiver = Receiver::new(&[Later { seconds: 7 }]).await;
+    let store = bench.store();
+    bench.fire(&store, &["a"], &["webhook:ops"]);
+    let config = toml::from_str(&receiver.config("ops", "")).unwrap();
+    let delivery = store.next_delivery("webhook:ops").unwrap().unwrap();
+    let sent = Notifier::all(&config).unwrap().remove(1).send(&delivery.notification).await;
+    let Err(SendError::Transient { reason, retry_after }) = sent else { panic!("{sent:?}") };
+    assert_eq!(reason, "429 Too Many Requests");
+    assert_eq!(retry_after, Some(Duration::from_secs(7)));
 }
 
 #[tokio::test]

@@ -196,6 +196,31 @@ fn a_clock_ahead_is_judged_by_its_own_time() {
 }
 
 #[test]
+fn a_clock_of_ours_that_was_ahead_for_a_moment_leaves_nothing_behind() {
+    check(
+        "",
+        &[
+            (Some((0, 5.0)), 0, "firing since 0 FIRED"),
+            (None, 9_000, "firing since 0 unknown since 0"),
+            (None, 10, "firing since 0"),
+        ],
+    );
+}
+
+#[test]
+fn a_time_that_was_judged_is_not_judged_again() {
+    let rule = rule("agg = 'min'");
+    let mut watch = Watch { samples: vec![(10_000, 5.0)], ..Watch::default() };
+    watch.evaluate(&rule, 10_000);
+    // It comes late, and would have kept the alert from firing.
+    watch.samples.insert(0, (5_000, 1.0));
+    assert_eq!(watch.evaluate(&rule, 11_000), []);
+    assert_eq!(watch.state(), "firing since 10");
+    watch.samples.push((20_000, 5.0));
+    assert_eq!(told(&watch.evaluate(&rule, 20_000)), " RESOLVED at 20 recovered");
+}
+
+#[test]
 fn nan_neither_fires_nor_resolves() {
     check(
         "",
@@ -267,6 +292,13 @@ fn series_are_judged_apart_and_told_in_order() {
     let changes = evaluate(&rule(""), &RuleAlerts::new(), &data, moment);
     let keys: Vec<_> = changes.iter().map(|change| change.series.clone()).collect();
     assert_eq!(keys, [series(1), series(3)]);
+    let mut states = AlertStates::default();
+    states.apply(changes.clone());
+    let later = Moment { now_ms: STALE_MS + 1, ..moment };
+    let unknown_and_new = SeriesSamples { samples: vec![(later.now_ms, 9.0)], ..one(2, 0.0) };
+    let more = evaluate(&rule(""), states.of("busy"), &[unknown_and_new], later);
+    let keys: Vec<_> = more.iter().map(|change| change.series.clone()).collect();
+    assert_eq!(keys, [series(1), series(2), series(3)]);
     let Some(Transition::Fired(incident)) = &changes[1].transition else { panic!("{changes:?}") };
     assert_eq!(incident.host, "web-3");
     assert_eq!(incident.summary, "node_load1 on web-3 is 9, threshold 4");

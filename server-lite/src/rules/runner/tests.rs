@@ -207,6 +207,23 @@ async fn a_round_that_is_not_committed_is_found_again() {
     assert_eq!(bench.queued(), ["firing"]);
 }
 
+#[tokio::test]
+async fn samples_are_read_from_the_whole_window_of_the_oldest_that_counts() {
+    let check = async |samples: &[(i64, f64)], started_s: i64| {
+        let bench = Bench::new();
+        bench.set("load", Answer::Samples(samples.iter().map(|(s, v)| (s * 1_000, *v)).collect()));
+        let rule = "name = 'busy'\nmetric = 'load'\nop = '>'\nthreshold = 4\nagg = 'max'\n";
+        bench.round(&mut bench.start(&[rule]), 1_000).await;
+        let incidents = bench.store().incidents(1).unwrap();
+        let started: Vec<_> = incidents.iter().map(|one| one.started_ms / 1_000).collect();
+        assert_eq!(started, [started_s], "{samples:?}");
+    };
+    check(&[(641, 5.0), (700, 1.0)], 700).await;
+    // A host's clock may be ahead.
+    check(&[(1_300, 5.0)], 1_300).await;
+    check(&[(1_000, 5.0), (1_301, 1.0)], 1_000).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn rounds_come_every_interval_until_shutdown() {
     let bench = Bench::new();
