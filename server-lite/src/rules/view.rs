@@ -126,3 +126,68 @@ fn view(rule: &str, series: &SeriesKey, alert: &Alert) -> AlertView {
         incident,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        notify::message::tests::incident,
+        rules::{
+            alert::{Change, Transition},
+            alert_store::FILE,
+        },
+    };
+
+    #[test]
+    fn json_reads_as_documented() {
+        let dir = TempDir::new().unwrap();
+        let store = AlertStore::open(&dir.path().join(FILE)).unwrap();
+        let metrics = RuleMetrics::default();
+        metrics.note_rule("b", |status| status.series = 3);
+        let change = |rule: &str, phase: Phase, transition| {
+            let incident = incident(rule, 90_000);
+            let (since_ms, seen_ms) = (incident.since_ms, incident.started_ms);
+            let (host, value) = (incident.host, f64::INFINITY);
+            let after = Alert { host, since_ms, seen_ms, value, unknown_since_ms: None, phase };
+            let series = incident.series;
+            Change { rule: rule.to_owned(), series, after: Some(after), transition }
+        };
+        let fired = incident("a", 90_000);
+        let id = fired.id.clone();
+        let firing = Phase::Firing(Box::new(fired.clone()));
+        let changes = [
+            change("a", firing, Some(Transition::Fired(fired))),
+            change("b", Phase::Pending { held_ms: 5 }, None),
+        ];
+        store.commit(&changes, &["log".to_owned()], 91_000).unwrap();
+        let view = AlertsView::read(&store, &metrics, 92_000, LIMIT_DEFAULT).unwrap();
+        let agent = "07070707-0707-0707-0707-070707070707";
+        let labels = json!({"path": "<a&b>"});
+        let expected = json!({
+            "time_ms": 92_000,
+            "alerts": [
+                {"rule": "a", "state": "firing", "host": "web-1", "agent_id": agent,
+                 "metric": "node_load1", "labels": labels, "value": "inf", "since_ms": 30_000,
+                 "seen_ms": 90_000, "unknown_since_ms": null,
+                 "incident": {"id": id, "severity": "warning", "summary": "load is high",
+                              "started_ms": 90_000}},
+                {"rule": "b", "state": "pending", "host": "web-1", "agent_id": agent,
+                 "metric": "node_load1", "labels": labels, "value": "inf", "since_ms": 30_000,
+                 "seen_ms": 90_000, "unknown_since_ms": null, "held_ms": 5},
+            ],
+            "incidents": [
+                {"id": id, "rule": "a", "severity": "warning", "host": "web-1", "agent_id": agent,
+                 "metric": "node_load1", "labels": labels, "op": ">", "threshold": 4.0,
+                 "value": 5.25, "summary": "load is high", "since_ms": 30_000,
+                 "started_ms": 90_000},
+            ],
+            "rules": {"b": {"series": 3, "evaluated_ms": null}},
+            "notifications": {"pending": 1, "dead": 0, "oldest_pending_ms": 91_000},
+            "dead": [],
+        });
+        assert_eq!(serde_json::to_value(&view).unwrap(), expected);
+    }
+}
