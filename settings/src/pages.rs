@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 use toml::{Spanned, Value, de::ValueDeserializer};
 
-use crate::{Key, Keys, Kind, Reload, UserTable, value, variables};
+use crate::{Key, Keys, Kind, Reload, value, variables};
 
 /// Where lines of the sample file break.
 const WIDTH: usize = 98;
@@ -40,7 +40,8 @@ struct Section<'k> {
     table: &'k str,
     /// Path with a name of the examples.
     shown: String,
-    user_table: Option<&'k UserTable>,
+    /// What it is, on its first form.
+    doc: Option<&'k str>,
     /// The key that [`Key::when`] looks at, and its value here.
     form: Option<(&'static str, &'static str)>,
     keys: Vec<&'k Key>,
@@ -71,14 +72,15 @@ fn forms<'k>(keys: &'k Keys, table: &'k str) -> Vec<Section<'k>> {
     if forms.is_empty() {
         forms.push(None);
     }
-    let section = |form: Option<(&'static str, &'static str)>| Section {
+    let user_table = keys.tables.iter().find(|user| user.path == table);
+    let section = |(index, form)| Section {
         table,
         shown: example_path(keys, table, form),
-        user_table: keys.tables.iter().find(|user| user.path == table),
+        doc: user_table.filter(|_| index == 0).map(|user| user.doc),
         form,
         keys: inside().filter(|key| key.when.is_none() || key.when == form).collect(),
     };
-    forms.into_iter().map(section).collect()
+    forms.into_iter().enumerate().map(section).collect()
 }
 
 /// The path with names from the examples instead of `*`.
@@ -101,9 +103,7 @@ fn example_path(keys: &Keys, table: &str, form: Option<(&str, &str)>) -> String 
 
 impl Section<'_> {
     fn write_sample(&self, text: &mut String) {
-        if let Some(user_table) = self.user_table {
-            text.push_str(&comment(user_table.doc));
-        }
+        text.push_str(&self.doc.map(comment).unwrap_or_default());
         match self.table.strip_suffix(".#") {
             Some(list) => _ = writeln!(text, "#[[{list}]]"),
             None if self.table.is_empty() => {}
@@ -128,8 +128,8 @@ impl Section<'_> {
             None if table.is_empty() => text.push_str("\n## Without a table\n\n"),
             None => _ = write!(text, "\n## `[{table}]`{form}\n\n"),
         }
-        if let Some(user_table) = self.user_table {
-            let _ = write!(text, "{}\n\n", user_table.doc);
+        if let Some(doc) = self.doc {
+            let _ = write!(text, "{doc}\n\n");
         }
         text.push_str("| key | value | default | meaning | variable |\n|---|---|---|---|---|\n");
         for key in &self.keys {

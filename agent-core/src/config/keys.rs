@@ -6,7 +6,8 @@ use super::PREFIX;
 use crate::collector::Registration;
 
 const SAMPLE_INTRODUCTION: &str = "\
-Configuration of holdfast-agent. Everything has a default: what is commented out shows it.
+Configuration of holdfast-agent. What is commented out shows the default, or an example
+where there is none.
 
 After a change: `holdfast-agent check-config`, then `systemctl reload holdfast-agent`.
 Every key can also be set in the environment: wal.max_bytes as HOLDFAST_WAL_MAX_BYTES.
@@ -53,40 +54,98 @@ pub fn reference(registry: &[Registration]) -> String {
 
 fn agent_keys() -> Vec<Key> {
     vec![
-        Key::new("interval", Kind::Duration, "Time between two ticks. They fall on its multiples by the wall clock.")
-            .default("10s").min("1s").max("1h"),
-        Key::new("collector_deadline", Kind::Duration, "How long one collector may take before it is skipped and counted; never longer than the interval.")
-            .default("5s").min("10ms"),
-        Key::new("shutdown_deadline", Kind::Duration, "How long stopping may take: the last records are sent meanwhile, the others stay in the log. systemd's TimeoutStopSec must be longer.")
-            .default("10s").max("10m"),
-        Key::new("data_dir", Kind::Path, "Where the write-ahead log and the agent's identity lie. Absolute.")
-            .default("/var/lib/holdfast-agent").restart(),
+        Key::new(
+            "interval",
+            Kind::Duration,
+            "Time between two ticks. They fall on its multiples by the wall clock.",
+        )
+        .default("10s")
+        .min("1s")
+        .max("1h"),
+        Key::new(
+            "collector_deadline",
+            Kind::Duration,
+            "How long one collector may take before it is skipped and counted; never \
+             longer than the interval.",
+        )
+        .default("5s")
+        .min("10ms"),
+        Key::new(
+            "shutdown_deadline",
+            Kind::Duration,
+            "How long stopping may take: the last records are sent meanwhile, the others \
+             stay in the log. systemd's TimeoutStopSec must be longer.",
+        )
+        .default("10s")
+        .max("10m"),
+        Key::new(
+            "data_dir",
+            Kind::Path,
+            "Where the write-ahead log and the agent's identity lie. Absolute.",
+        )
+        .default("/var/lib/holdfast-agent")
+        .restart(),
         Key::new("hostname", Kind::String, "Name of this host. Without it: what the kernel says.")
-            .example("web-1").restart(),
-        Key::new("procfs", Kind::Path, "Stands for /proc: in a container, where the host's is mounted.")
-            .default("/proc").restart(),
-        Key::new("sysfs", Kind::Path, "Stands for /sys.").default("/sys").restart(),
-        Key::new("rootfs", Kind::Path, "Stands for /: put before mount points when file systems are measured.")
-            .default("/").restart(),
-        Key::new("log.level", Kind::String, "What the agent says of itself: error, warn, info, debug, trace, or a filter by module such as \"info,agent_core=debug\".")
-            .default("info"),
+            .example("web-1"),
+        Key::new(
+            "procfs",
+            Kind::Path,
+            "Stands for /proc: in a container, where the host's is mounted.",
+        )
+        .default("/proc"),
+        Key::new("sysfs", Kind::Path, "Stands for /sys.").default("/sys"),
+        Key::new(
+            "rootfs",
+            Kind::Path,
+            "Stands for /: put before mount points when file systems are measured.",
+        )
+        .default("/"),
+        Key::new(
+            "log.level",
+            Kind::String,
+            "What the agent says of itself: error, warn, info, debug, trace, or a filter \
+             by module such as \"info,agent_core=debug\".",
+        )
+        .default("info"),
     ]
 }
 
 fn wal_keys() -> Vec<Key> {
     vec![
-        Key::new("wal.max_bytes", Kind::Size, "Bytes on disk that the write-ahead log may take. Beyond it the oldest records go, and a gap says what went.")
-            .default("256MiB").min("16MiB").restart(),
-        Key::new("wal.max_age", Kind::Duration, "Age at which records go even if nobody has taken them.")
-            .default("7d").min("1m").restart(),
-        Key::new("wal.memory_max", Kind::Size, "Bytes of ticks that wait in memory while the disk takes none: full, or broken.")
-            .default("4MiB").min("64KiB").max("256MiB").restart(),
+        Key::new(
+            "wal.max_bytes",
+            Kind::Size,
+            "Bytes on disk that the write-ahead log may take. Beyond it the oldest \
+             records go, and a gap says what went.",
+        )
+        .default("256MiB")
+        .min("16MiB")
+        .restart(),
+        Key::new(
+            "wal.max_age",
+            Kind::Duration,
+            "Age at which records go even if nobody has taken them.",
+        )
+        .default("7d")
+        .min("1m")
+        .restart(),
+        Key::new(
+            "wal.memory_max",
+            Kind::Size,
+            "Bytes of ticks that wait in memory while the disk takes none: full, or \
+             broken.",
+        )
+        .default("4MiB")
+        .min("64KiB")
+        .max("256MiB")
+        .restart(),
     ]
 }
 
 const SINKS: UserTable = UserTable {
     path: "sinks.*",
-    doc: "Where records go. There can be several, with names of your own; each goes on where it was, as long as its name stays.",
+    doc: "Where records go. There can be several, with names of your own; each goes on \
+             where it was, as long as its name stays.",
     examples: &[("http", "hub"), ("stdout", "console"), ("file", "archive")],
 };
 
@@ -94,23 +153,61 @@ fn sink_keys() -> Vec<Key> {
     let http = |key: Key| key.when("type", "http");
     let file = |key: Key| key.when("type", "file");
     vec![
-        Key::new("sinks.*.type", Kind::Choice(&["http", "stdout", "file"]), "http: a Holdfast hub. stdout: standard output. file: JSON lines.")
-            .default("http"),
+        Key::new(
+            "sinks.*.type",
+            Kind::Choice(&["http", "stdout", "file"]),
+            "http: a Holdfast hub. stdout: standard output. file: JSON lines.",
+        )
+        .default("http"),
         http(Key::new("sinks.*.url", Kind::Url, "Address of the hub."))
-            .required().example("https://hub.example:8443"),
-        http(Key::new("sinks.*.token", Kind::Secret, "The secret that the hub has as AGENT_TOKEN. Better set as AGENT_TOKEN in /etc/holdfast/agent.env, which only root reads."))
-            .example("a long random text"),
-        http(Key::new("sinks.*.ca_file", Kind::Path, "PEM file with the certificates that sign the hub's. Without it, the system's count."))
-            .example("/etc/holdfast/ca.pem"),
-        http(Key::new("sinks.*.timeout", Kind::Duration, "How long one request may take.")).default("30s").min("1s").max("10m"),
-        http(Key::new("sinks.*.max_bytes_per_request", Kind::Size, "Bytes of records in one request, before compression."))
-            .default("1MiB").min("64KiB").max("8MiB"),
-        Key::new("sinks.*.format", Kind::Choice(&["prometheus", "json", "pretty"]), "How it looks.")
-            .default("prometheus").when("type", "stdout"),
-        file(Key::new("sinks.*.path", Kind::Path, "The file. Absolute.")).required().example("/var/lib/holdfast-agent/archive.jsonl"),
-        file(Key::new("sinks.*.max_bytes", Kind::Size, "Size at which it is rotated.")).default("64MiB").min("64KiB"),
-        file(Key::new("sinks.*.max_age", Kind::Duration, "Age at which it is rotated.")).default("1d").min("1m"),
-        file(Key::new("sinks.*.keep", Kind::Integer, "Rotated files that are kept.")).default("7").min("0").max("10000"),
+            .required()
+            .example("https://hub.example:8443"),
+        http(Key::new(
+            "sinks.*.token",
+            Kind::Secret,
+            "The secret that the hub has as AGENT_TOKEN. Better kept in \
+             /etc/holdfast/agent.env, also as AGENT_TOKEN: only root reads that.",
+        ))
+        .example("a long random text"),
+        http(Key::new(
+            "sinks.*.ca_file",
+            Kind::Path,
+            "PEM file with the only certificates that may sign the hub's. Without it: \
+             those of this host.",
+        ))
+        .example("/etc/holdfast/ca.pem"),
+        http(Key::new("sinks.*.timeout", Kind::Duration, "How long one request may take."))
+            .default("30s")
+            .min("1s")
+            .max("10m"),
+        http(Key::new(
+            "sinks.*.max_bytes_per_request",
+            Kind::Size,
+            "Bytes of records in one request, before compression.",
+        ))
+        .default("1MiB")
+        .min("64KiB")
+        .max("8MiB"),
+        Key::new(
+            "sinks.*.format",
+            Kind::Choice(&["prometheus", "json", "pretty"]),
+            "How it looks.",
+        )
+        .default("prometheus")
+        .when("type", "stdout"),
+        file(Key::new("sinks.*.path", Kind::Path, "The file. Absolute."))
+            .required()
+            .example("/var/lib/holdfast-agent/archive.jsonl"),
+        file(Key::new("sinks.*.max_bytes", Kind::Size, "Size at which it is rotated."))
+            .default("64MiB")
+            .min("64KiB"),
+        file(Key::new("sinks.*.max_age", Kind::Duration, "Age at which it is rotated."))
+            .default("1d")
+            .min("1m"),
+        file(Key::new("sinks.*.keep", Kind::Integer, "Rotated files that are kept."))
+            .default("7")
+            .min("0")
+            .max("10000"),
     ]
 }
 
