@@ -1,8 +1,24 @@
 //! The hub: ingest, store, query, rules, notify.
 //!
+//! - [`config`]: the configuration file. [`clock`]: what time it is.
 //! - [`store`]: where records are kept, and what every implementation promises.
+//! - [`ingest`]: from a request's bytes to an acknowledgement. [`presence`]: who is there.
+//! - [`query`]: samples in buckets of time.
+//! - [`rules`], [`notify`]: what is watched for, and who is told.
+//! - [`api`]: all of it over HTTP. [`telemetry`]: the hub's own metrics.
+//! - [`run()`]: everything together, on a socket, until told to stop.
 
-pub mod store;
-
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod ingest;
 pub mod notify;
+pub mod presence;
+pub mod query;
 pub mod rules;
+mod run;
+pub mod store;
+pub mod telemetry;
+
+pub use config::Config;
+pub use run::{HubError, check, run};

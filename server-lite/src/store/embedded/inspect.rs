@@ -61,10 +61,11 @@ pub struct Audit {
     pub ticks: u64,
     /// Samples stored.
     pub samples: u64,
-    /// Samples of a series whose record is stored for it already: a broken promise.
+    /// Samples of a series at a time at which it has another one already: a record stored twice, or
+    /// a clock that was set back.
+    pub duplicates: u64,
+    /// Of these, samples whose record is stored already: a broken promise.
     pub doubled: u64,
-    /// Samples of a series at a time at which it has another one already: a clock that was set back.
-    pub same_time: u64,
     /// Samples stored behind one of the same series and stream that was sent later: a broken promise.
     pub out_of_order: u64,
     /// Samples whose time lies before that of the one stored before: a clock that was set back.
@@ -184,7 +185,7 @@ impl Seen {
     fn look(&mut self, stored: &Stored, audit: &mut Audit) {
         audit.samples += 1;
         audit.doubled += u64::from(!self.records.insert((stored.stream_id, stored.seq)));
-        audit.same_time += u64::from(!self.times.insert(stored.time_ms));
+        audit.duplicates += u64::from(!self.times.insert(stored.time_ms));
         if let Some((stream, seq, time_ms)) = self.last {
             let same_stream = stream == stored.stream_id;
             audit.out_of_order += u64::from(same_stream && stored.seq < seq);

@@ -72,7 +72,7 @@ fn conforms_when_reopened_and_sealed_between() {
         let audit = &audits[0];
         assert_eq!((audit.ticks, audit.samples), (713, 713 * 70));
         assert_eq!(
-            (audit.doubled, audit.out_of_order, audit.same_time, audit.damaged),
+            (audit.doubled, audit.out_of_order, audit.duplicates, audit.damaged),
             (0, 0, 0, 0)
         );
     });

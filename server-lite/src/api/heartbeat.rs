@@ -1,0 +1,32 @@
+//! `POST /api/v1/heartbeat`: an agent says that it is there.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use wire::{
+    api::{Heartbeat, HeartbeatReply},
+    limits::HEARTBEAT_BYTES_MAX,
+};
+
+use super::{Hub, body, error::ApiError};
+
+/// Takes a heartbeat.
+///
+/// # Errors
+/// [`ApiError`] when it isn't one.
+pub async fn heartbeat(
+    State(hub): State<Arc<Hub>>,
+    request: Request,
+) -> Result<Json<HeartbeatReply>, ApiError> {
+    let bytes = body::read(request.into_body(), HEARTBEAT_BYTES_MAX).await?;
+    let heartbeat: Heartbeat = serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::new(400, "malformed", format!("the heartbeat is not one: {error}"))
+    })?;
+    let now_ms = hub.now_ms();
+    let beaten = hub.presence.beat(heartbeat, now_ms);
+    beaten.map_err(|wrong| ApiError::new(400, "malformed", format!("heartbeat: {wrong}")))?;
+    Ok(Json(HeartbeatReply { time_ms: now_ms }))
+}

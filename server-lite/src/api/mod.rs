@@ -1,0 +1,142 @@
+//! What the hub says over HTTP.
+//!
+//! | | |
+//! |---|---|
+//! | `POST /api/v1/ingest` | [`records`]: records in, acknowledgement out |
+//! | `POST /api/v1/heartbeat` | [`heartbeat`]: presence |
+//! | `GET /api/v1/hosts` | [`hosts`]: every host and how it stands |
+//! | `GET /api/v1/buckets` | [`buckets`]: samples in buckets of time |
+//! | `GET /api/v1/gaps` | [`gaps`]: what is missing, and why |
+//! | `GET /api/v1/alerts` | [`alerts`]: what is pending and firing |
+//! | `GET /healthz`, `/readyz`, `/metrics` | [`health`]: of the hub itself; open to all |
+//!
+//! With a secret, everything below `/api/` needs a token made with it ([`auth`]). Every refusal is a
+//! [`wire::api::ErrorBody`] ([`error`]); parameters are read by [`params`].
+
+pub mod alerts;
+pub mod auth;
+pub mod body;
+pub mod buckets;
+pub mod error;
+pub mod gaps;
+pub mod health;
+pub mod heartbeat;
+pub mod hosts;
+pub mod params;
+pub mod records;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::Response,
+    routing::{get, post},
+};
+use settings::Secret;
+use wire::api::{HEARTBEAT_PATH, INGEST_PATH};
+
+use self::error::ApiError;
+use crate::{
+    clock::Clock,
+    ingest::Ingest,
+    presence::Presence,
+    query::QueryLimits,
+    rules::{AlertStore, RuleMetrics},
+    store::Store,
+    telemetry::Telemetry,
+};
+
+/// What requests are answered with.
+pub struct Hub {
+    /// Where records are kept.
+    pub store: Arc<dyn Store>,
+    /// Takes requests.
+    pub ingest: Ingest,
+    /// Who is there.
+    pub presence: Arc<Presence>,
+    /// What the hub counts of itself.
+    pub telemetry: Arc<Telemetry>,
+    /// Where alerts are kept.
+    pub alerts: AlertStore,
+    /// What rules count of themselves.
+    pub rule_metrics: Arc<RuleMetrics>,
+    /// The secret, if there is one.
+    pub token: Option<Secret>,
+    /// Bounds of queries.
+    pub query_limits: QueryLimits,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Hub {
+    /// Unix milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        (self.clock)()
+    }
+}
+
+/// Everything the hub answers.
+pub fn router(hub: Arc<Hub>) -> Router {
+    let behind_token = Router::new()
+        .route(INGEST_PATH, post(records::ingest))
+        .route(HEARTBEAT_PATH, post(heartbeat::heartbeat))
+        .route("/api/v1/hosts", get(hosts::hosts))
+        .route("/api/v1/buckets", get(buckets::buckets))
+        .route("/api/v1/gaps", get(gaps::gaps))
+        .route("/api/v1/alerts", get(alerts::alerts))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&hub), auth::require_token));
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .method_not_allowed_fallback(wrong_method)
+        .merge(behind_token)
+        .fallback(nothing_here)
+        .layer(middleware::from_fn_with_state(Arc::clone(&hub), count))
+        .with_state(hub)
+}
+
+async fn nothing_here(request: Request) -> ApiError {
+    let path = request.uri().path();
+    ApiError::new(
+        404,
+        "not_found",
+        format!("there is nothing at {path}; the API is below /api/v1/"),
+    )
+}
+
+async fn wrong_method(request: Request) -> ApiError {
+    let (method, path) = (request.method(), request.uri().path());
+    ApiError::new(405, "method_not_allowed", format!("{path} doesn't take {method}"))
+}
+
+/// Counts every answer by its endpoint.
+async fn count(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
+    let endpoint = endpoint_of(request.uri().path());
+    let response = next.run(request).await;
+    hub.telemetry.answered(endpoint, response.status().as_u16());
+    response
+}
+
+/// Few names, whatever is asked for.
+fn endpoint_of(path: &str) -> &'static str {
+    match path {
+        INGEST_PATH => "ingest",
+        HEARTBEAT_PATH => "heartbeat",
+        "/api/v1/hosts" => "hosts",
+        "/api/v1/buckets" => "buckets",
+        "/api/v1/gaps" => "gaps",
+        "/api/v1/alerts" => "alerts",
+        "/healthz" => "healthz",
+        "/readyz" => "readyz",
+        "/metrics" => "metrics",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Every key of the hub's configuration, and the pages made from them.
+
+use settings::{Key, Keys, Kind};
+
+use super::PREFIX;
+use crate::{notify, rules};
+
+const SAMPLE_INTRODUCTION: &str = "\
+Configuration of holdfast-hub. Everything has a default: what is commented out shows it.
+
+After a change: `holdfast-hub check-config`, then `systemctl restart holdfast-hub`.
+Every key can also be set in the environment: retention.raw as HOLDFAST_HUB_RETENTION_RAW.
+Durations: 500ms, 10s, 5m, 1h30m, 7d. Sizes: 16MiB, 1GB, 4096 (bytes).";
+
+const REFERENCE_INTRODUCTION: &str = "\
+# Configuration of holdfast-hub
+
+`/etc/holdfast/hub.toml`, or the file named with `--config`. It may be absent: everything has a \
+default. Unknown keys and variables are refused with the nearest valid one. `holdfast-hub \
+check-config` says what is wrong; `holdfast-hub print-config` shows what is in force, and where each \
+value came from.
+
+Later ones win: defaults, the file, `AGENT_TOKEN` (short for `auth.token`) and `RUST_LOG` (short for \
+`log.level`), the variables below, flags. An empty variable counts as not set, except where any text \
+is a value.
+
+Without a secret the hub listens on loopback only. With one, agents and readers of the API send a \
+token made with it (`Authorization: Bearer …`); `/healthz`, `/readyz` and `/metrics` are open.
+
+This page is made from the table of keys in `server-lite/src/config/keys.rs`.";
+
+/// Every key.
+#[must_use]
+pub fn keys() -> Keys {
+    let mut keys = hub_keys();
+    keys.extend(limit_keys());
+    keys.extend(rules::keys::keys());
+    keys.extend(notify::keys::keys());
+    Keys { keys, tables: vec![rules::keys::TABLE, notify::keys::TABLE] }
+}
+
+/// The sample file.
+#[must_use]
+pub fn sample() -> String {
+    settings::sample(&keys(), SAMPLE_INTRODUCTION)
+}
+
+/// The reference page, in Markdown.
+#[must_use]
+pub fn reference() -> String {
+    settings::reference(&keys(), REFERENCE_INTRODUCTION, PREFIX)
+}
+
+fn hub_keys() -> Vec<Key> {
+    vec![
+        Key::new("listen", Kind::String, "Address and port; port 0 is any that is free. Other addresses than loopback need auth.token.")
+            .default("127.0.0.1:8080").restart(),
+        Key::new("data_dir", Kind::Path, "Where the store lies. One hub owns it.")
+            .default("/var/lib/holdfast-hub").restart(),
+        Key::new("shutdown_deadline", Kind::Duration, "How long requests that are under way may take when the hub stops. systemd's TimeoutStopSec must be longer.")
+            .default("20s").max("10m").restart(),
+        Key::new("auth.token", Kind::Secret, "The secret that agents and readers make their tokens with.").restart(),
+        Key::new("log.level", Kind::String, "What the hub says of itself: error, warn, info, debug, trace, or a filter by module such as \"info,server_lite::store=debug\".")
+            .default("info").restart(),
+        Key::new("retention.raw", Kind::Duration, "How long samples are kept as they came.")
+            .default("30d").min("1h").max("3650d").restart(),
+    ]
+}
+
+fn limit_keys() -> Vec<Key> {
+    vec![
+        Key::new("limits.series_per_agent", Kind::Integer, "Series stored of one agent. Samples of more are not stored; the gap ledger says how many.")
+            .default("100000").min("1").max("10000000").restart(),
+        Key::new("limits.ingest_memory", Kind::Size, "Bytes of request bodies in memory at one time; agents beyond it are told to come back.")
+            .default("64MiB").min("8MiB").restart(),
+        Key::new("limits.query_series", Kind::Integer, "Series that one query may return.")
+            .default("1000").min("1").max("1000000").restart(),
+        Key::new("limits.query_points", Kind::Integer, "Points that one query may return, all series together.")
+            .default("1000000").min("1").max("100000000").restart(),
+        Key::new("limits.queries", Kind::Integer, "Queries at one time; more wait.")
+            .default("4").min("1").max("64").restart(),
+    ]
+}

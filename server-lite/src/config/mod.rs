@@ -1,0 +1,152 @@
+//! The hub's configuration file.
+//!
+//! [`keys`] says everything there is to say about every key, once; reading, messages, the sample file
+//! and the reference page come from it. Values come from, later ones winning: defaults, the file,
+//! `AGENT_TOKEN` and `RUST_LOG`, `HOLDFAST_HUB_…` variables, flags.
+
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use settings::{Duration, Flag, Layers, Loaded, Problem, Problems, Secret, Size, Source};
+
+use crate::{notify::NotifyConfig, rules::Rules};
+
+pub use keys::{keys, reference, sample};
+
+/// Where the file lies unless another is named; there it may be absent.
+pub const DEFAULT_PATH: &str = "/etc/holdfast/hub.toml";
+
+/// What variables of the environment begin with.
+pub const PREFIX: &str = "HOLDFAST_HUB";
+
+/// Variables with short names, and the keys they set.
+pub const SHORTS: [(&str, &str); 2] = [("AGENT_TOKEN", "auth.token"), ("RUST_LOG", "log.level")];
+
+/// The hub's configuration. Units, bounds and meaning of each field: see [`keys`], or
+/// `docs/configuration-hub.md`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address and port. Default `127.0.0.1:8080`.
+    pub listen: SocketAddr,
+    /// Where the store lies. Default `/var/lib/holdfast-hub`.
+    pub data_dir: PathBuf,
+    /// How long stopping may take. Default 20s.
+    pub shutdown_deadline: Duration,
+    /// Who may speak to the hub.
+    #[serde(default)]
+    pub auth: AuthConfig,
+    /// What the hub says of itself.
+    pub log: LogConfig,
+    /// How long samples are kept.
+    pub retention: RetentionConfig,
+    /// Bounds.
+    pub limits: Limits,
+    /// Time between two evaluations of all rules. Default 10s.
+    pub rule_interval: Duration,
+    /// Age from which a series without newer samples is unknown. Default 5m.
+    pub rule_stale_after: Duration,
+    /// What is watched for.
+    #[serde(default)]
+    pub rules: Rules,
+    /// Who is told.
+    pub notify: NotifyConfig,
+}
+
+/// Who may speak to the hub.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthConfig {
+    /// The secret shared with agents and readers.
+    pub token: Option<Secret>,
+}
+
+/// What the hub says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// A filter in the form of `RUST_LOG`. Default `info`.
+    pub level: String,
+}
+
+/// How long samples are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// As they came. Default 30d.
+    pub raw: Duration,
+}
+
+/// Bounds that depend on the machine and the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Series stored of one agent. Default 100 000.
+    pub series_per_agent: u32,
+    /// Bytes of request bodies in memory at one time. Default 64MiB.
+    pub ingest_memory: Size,
+    /// Series one query may return. Default 1 000.
+    pub query_series: u32,
+    /// Points one query may return, all series together. Default 1 000 000.
+    pub query_points: u32,
+    /// Queries at one time; more wait. Default 4.
+    pub queries: u32,
+}
+
+/// Where a configuration comes from, besides its defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs<'a> {
+    /// The file if one was named; it must be there then. Otherwise [`DEFAULT_PATH`], if it is there.
+    pub path: Option<&'a Path>,
+    /// The environment.
+    pub variables: Vec<(String, String)>,
+    /// Flags of the command line that stand for keys.
+    pub flags: Vec<Flag>,
+}
+
+impl Config {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its place and what would be right.
+    pub fn load(inputs: Inputs<'_>) -> Result<Loaded<Self>, Problems> {
+        let file = match inputs.path {
+            Some(path) => Some(Source::read(path)?),
+            None => Source::read_if_present(Path::new(DEFAULT_PATH))?,
+        };
+        Self::load_text(file, inputs)
+    }
+
+    fn load_text(
+        file: Option<Source>,
+        Inputs { variables, flags, .. }: Inputs<'_>,
+    ) -> Result<Loaded<Self>, Problems> {
+        let shorts = &SHORTS[..];
+        let layers = Layers { file, variables, prefix: PREFIX, foreign: &[], shorts, flags };
+        let loaded: Loaded<Self> = settings::load(&keys(), &layers)?;
+        Problems::check(problems(&loaded))?;
+        Ok(loaded)
+    }
+}
+
+/// What no single key can be blamed for.
+fn problems(loaded: &Loaded<Config>) -> Vec<Problem> {
+    let config = &loaded.config;
+    let open = config.auth.token.is_none() && !config.listen.ip().is_loopback();
+    let open = open.then(|| {
+        let text = format!(
+            "found {:?}, and no secret is set: anyone who reaches it could write and read; set \
+             auth.token (or AGENT_TOKEN), or listen on loopback, as \"127.0.0.1:8080\"",
+            config.listen.to_string()
+        );
+        loaded.effective.problem("listen", text)
+    });
+    open.into_iter().collect()
+}

@@ -1,0 +1,115 @@
+//! From a request's bytes to an acknowledgement: bounds, decoding, storing.
+//!
+//! Bodies in memory are bounded by bytes, decoding by how many are decoded at one time: a small body
+//! may decompress to [`wire::limits::REQUEST_DECODED_BYTES_MAX`]. Whoever comes when there is no room
+//! is told to come back; nothing is queued without bound.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task,
+};
+use wire::{
+    api::IngestReply,
+    request::{self, Request, RequestError},
+};
+
+use zstd::zstd_safe::get_frame_content_size;
+
+use crate::{
+    clock::Clock,
+    presence::Presence,
+    store::{IngestBatch, IngestError, Store},
+    telemetry::Telemetry,
+};
+
+/// Bodies that are up to so many bytes once decompressed are decoded where they are; handing them over
+/// would cost more. One tick of a host is a few kilobytes.
+const INLINE_BYTES_MAX: u64 = 64 << 10;
+/// Requests decoded at one time beyond those.
+const DECODERS: usize = 2;
+/// What is counted of a body at least.
+const BODY_BYTES_MIN: usize = 4 << 10;
+
+/// Takes requests.
+pub struct Ingest {
+    store: Arc<dyn Store>,
+    presence: Arc<Presence>,
+    telemetry: Arc<Telemetry>,
+    clock: Clock,
+    room: Arc<Semaphore>,
+    decoders: Semaphore,
+}
+
+/// Room for a body; given back when it is dropped.
+#[derive(Debug)]
+pub struct Room(
+    #[expect(dead_code, reason = "held for what its drop gives back")] OwnedSemaphorePermit,
+);
+
+/// Why a request was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It can't be read.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// It can't be stored.
+    #[error(transparent)]
+    Store(#[from] IngestError),
+}
+
+impl Ingest {
+    /// Takes requests into `store`, with at most so many bytes of bodies in memory.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        presence: Arc<Presence>,
+        telemetry: Arc<Telemetry>,
+        clock: Clock,
+        memory_bytes: u64,
+    ) -> Self {
+        let room = usize::try_from(memory_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let (room, decoders) = (Arc::new(Semaphore::new(room)), Semaphore::new(DECODERS));
+        Self { store, presence, telemetry, clock, room, decoders }
+    }
+
+    /// Room for a body of so many bytes, if there is any now.
+    #[must_use]
+    pub fn room(&self, bytes: usize) -> Option<Room> {
+        let bytes = u32::try_from(bytes.max(BODY_BYTES_MIN)).ok()?;
+        Arc::clone(&self.room).try_acquire_many_owned(bytes).ok().map(Room)
+    }
+
+    /// Stores a request and says what is stored of its stream.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing of it is stored then.
+    pub async fn take(&self, body: Bytes, room: Room) -> Result<IngestReply, Refusal> {
+        let body_bytes = body.len();
+        let request = self.decode(&body).await?;
+        let agent_id = request.header.agent_id;
+        let received_ms = (self.clock)();
+        let stored = self.store.ingest(IngestBatch { request, body, received_ms }).await?;
+        drop(room);
+        self.presence.seen(agent_id, received_ms);
+        self.telemetry.ingested(&stored, body_bytes);
+        Ok(IngestReply {
+            acked_seq: stored.acked_seq,
+            need_schemas: stored.need_schemas,
+            time_ms: (self.clock)(),
+        })
+    }
+
+    async fn decode(&self, body: &Bytes) -> Result<Request, RequestError> {
+        // Never closed, so always a permit.
+        let _permit = self.decoders.acquire().await;
+        if matches!(get_frame_content_size(body), Ok(Some(bytes)) if bytes <= INLINE_BYTES_MAX) {
+            return request::decode(body);
+        }
+        let body = body.clone();
+        let decoded = task::spawn_blocking(move || request::decode(&body)).await;
+        decoded.unwrap_or_else(|error| Err(RequestError::Compression(error.to_string())))
+    }
+}
