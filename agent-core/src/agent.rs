@@ -16,6 +16,7 @@ use tokio::{
 use wire::{AgentId, EncodedSchema, Kind, StreamId, api::LogStatus, limits, tick::TickEncoder};
 
 use crate::{
+    builder::Builder,
     clock::{Clock, SystemClock},
     collector::Collector,
     identity::{self, IdentityError},
@@ -124,6 +125,27 @@ impl Status {
 }
 
 impl Agent {
+    /// An agent inside any program, with its log and identity below `data_dir`.
+    ///
+    /// ```no_run
+    /// # async fn example(
+    /// #     load: impl agent_core::Collector + 'static,
+    /// #     hub: impl agent_core::Sink + 'static,
+    /// #     shutdown: impl Future<Output = ()>,
+    /// # ) -> Result<(), agent_core::AgentError> {
+    /// use agent_core::Agent;
+    ///
+    /// Agent::builder("/var/lib/my-program")
+    ///     .collector("load", load)
+    ///     .sink("hub", hub)
+    ///     .run(shutdown)
+    ///     .await
+    /// # }
+    /// ```
+    pub fn builder(data_dir: impl Into<PathBuf>) -> Builder {
+        Builder::new(data_dir.into())
+    }
+
     /// Opens an agent on its data directory and log.
     ///
     /// # Errors

@@ -7,11 +7,13 @@
 //! - [`runner`], [`ticker`]: collectors in isolation, on time.
 //! - [`wal`], [`pending`]: the write-ahead log, and what waits while it refuses.
 //! - [`sink`], [`shipper`], [`retry`], [`quarantine`]: what a sink is, and how records reach it.
-//! - [`agent`]: all of it put together: [`Agent`] and [`Plan`].
+//! - [`agent`]: all of it put together: [`Agent`] and [`Plan`]; [`builder`] does it for any
+//!   program.
 //! - [`config`]: the configuration file.
 //! - [`identity`], [`telemetry`], [`clock`]: who it is, what it says of itself, what time it is.
 
 pub mod agent;
+pub mod builder;
 pub mod clock;
 pub mod collector;
 pub mod config;
@@ -29,6 +31,7 @@ pub mod ticker;
 pub mod wal;
 
 pub use agent::{Agent, AgentError, AgentOptions, Plan, PlannedSink, Status};
+pub use builder::Builder;
 pub use collector::{CollectError, Collector, Registration};
 pub use roots::Roots;
 pub use samples::{Metric, Samples};

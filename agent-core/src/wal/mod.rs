@@ -1,10 +1,27 @@
 //! The write-ahead log.
 
+mod bounds;
+mod carve;
+mod generation;
 mod handle;
+mod limits;
+mod lock;
+mod log;
+mod newest;
+mod open;
+mod parts;
+mod quarantine;
+mod readers;
+mod reserve;
+mod row;
+mod salvage;
+mod sidecar;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use handle::{LogHandle, OwnedRecord};
+pub use limits::{MAX_AGE_DEFAULT, MAX_BYTES_DEFAULT, MAX_BYTES_MIN};
+pub use log::SledWal;
 use wire::{EncodedSchema, Kind, StreamId};
 
 use crate::sink::{Batch, BatchLimits};
@@ -22,6 +39,21 @@ pub struct NewRecord<'a> {
     pub payload: &'a [u8],
     /// Every schema it names.
     pub schemas: &'a [Arc<EncodedSchema>],
+}
+
+/// How much a log may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalOptions {
+    /// Bytes on disk; less than [`MAX_BYTES_MIN`] is raised to it.
+    pub max_bytes: u64,
+    /// Age at which records go even if nobody has taken them, by the time of the newest record.
+    pub max_age: Duration,
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        Self { max_bytes: MAX_BYTES_DEFAULT, max_age: MAX_AGE_DEFAULT }
+    }
 }
 
 /// How the log stands.

@@ -1,0 +1,136 @@
+//! Keeping within the bounds: the oldest goes first, and a gap stands where it lay.
+//!
+//! What goes is a whole generation, without opening it. The gap takes the *last* number that was
+//! lost and the place of the generation in the row, so that each sink that had not come past it reads
+//! the gap first and then what is left, in order. It lies in a small file of its own
+//! (`<last seq>.gap`), written durably before the generation goes: opening an old database only to put
+//! a record in it would need space, just when there is none.
+//!
+//! Gaps that follow each other become one as long as no sink has been given the first: a long outage
+//! is told as one hole. What the slowest sink had acknowledged is not counted as lost.
+
+use wire::{Gap, GapReason};
+
+use super::{
+    limits::HEADROOM_BYTES,
+    log::SledWal,
+    row::Entry,
+    sidecar::{self, StandIn},
+};
+
+impl SledWal {
+    /// Drops what is beyond the bounds. What lies in quarantine goes before any record does.
+    pub(super) fn enforce(&mut self, now_ms: i64) {
+        while self.disk_bytes() + HEADROOM_BYTES > self.bounds.bytes_max {
+            let detail = "the log reached its bound in bytes";
+            if !self.quarantine.remove_oldest() && !self.drop_oldest(detail) {
+                break;
+            }
+        }
+        while self.oldest_generation().is_some_and(|index| self.is_too_old(index, now_ms)) {
+            if !self.drop_oldest("records reached their greatest age") {
+                break;
+            }
+        }
+    }
+
+    fn oldest_generation(&self) -> Option<usize> {
+        self.row.iter().position(|entry| entry.gap.is_none())
+    }
+
+    fn is_too_old(&self, index: usize, now_ms: i64) -> bool {
+        let last_ms = self.row.get(index).map_or(now_ms, |entry| entry.tally.last_ms);
+        now_ms.saturating_sub(last_ms) > self.bounds.age_ms_max
+    }
+
+    /// Drops the oldest generation, if need be the newest; false if there is nothing to drop.
+    fn drop_oldest(&mut self, detail: &str) -> bool {
+        if self.oldest_generation().is_none() && self.newest.as_ref().is_some_and(|n| !n.is_empty())
+        {
+            self.roll();
+        }
+        self.oldest_generation().is_some_and(|index| self.drop_entry(index, detail))
+    }
+
+    fn drop_entry(&mut self, index: usize, detail: &str) -> bool {
+        let acked_seq = self.acked_seq();
+        let Some(entry) = self.row.get(index) else { return false };
+        let lost = entry.after(acked_seq);
+        let gap = Gap {
+            reason: GapReason::LogOverflow,
+            from_ms: lost.first_ms,
+            to_ms: lost.last_ms,
+            first_seq: entry.first_seq.max(acked_seq + 1),
+            last_seq: entry.last_seq,
+            records: lost.records,
+            samples: lost.samples,
+            detail: detail.to_owned(),
+        };
+        let stand_in = StandIn { stream: entry.stream, first_seq: entry.first_seq, gap };
+        let mut written = sidecar::write_gap(&self.directory, &stand_in);
+        if written.is_err() && self.reserve.release() {
+            written = sidecar::write_gap(&self.directory, &stand_in);
+        }
+        let path = match written {
+            Ok(path) => path,
+            Err(error) => {
+                tracing::warn!(%error, "can't note a gap, so nothing is dropped");
+                return false;
+            }
+        };
+        let (records, samples) = (lost.records, lost.samples);
+        tracing::warn!(records, samples, detail, "dropped the oldest records of the log");
+        self.dropped_records += records;
+        self.dropped_samples += samples;
+        let gone = std::mem::replace(&mut self.row[index], Entry::of_gap(stand_in, path));
+        if let Err(error) = self.remove(&gone) {
+            // The gap covers it: it goes when the log is next opened.
+            tracing::warn!(path = %gone.path.display(), %error, "can't remove a dropped generation");
+        }
+        self.coalesce();
+        self.find_oldest();
+        true
+    }
+
+    /// Makes one gap of those that follow each other, where that tells no sink anything twice.
+    fn coalesce(&mut self) {
+        let mut index = 0;
+        while index + 1 < self.row.len() {
+            let merged = self.merged(&self.row[index], &self.row[index + 1]);
+            if !merged.is_some_and(|merged| self.replace_two(index, merged)) {
+                index += 1;
+            }
+        }
+    }
+
+    fn merged(&self, first: &Entry, second: &Entry) -> Option<StandIn> {
+        let (a, b) = (first.gap.as_ref()?, second.gap.as_ref()?);
+        let overflow = |gap: &Gap| gap.reason == GapReason::LogOverflow;
+        let adjacent = first.stream == second.stream && first.last_seq + 1 == second.first_seq;
+        let is_news = self.cursors.iter().all(|(sink, cursor)| {
+            let unread = cursor.seq < first.last_seq;
+            let given = a.given.contains(sink) || b.given.contains(sink);
+            cursor.seq >= second.last_seq || (unread && !given)
+        });
+        let gap = Gap {
+            to_ms: b.gap.to_ms,
+            last_seq: b.gap.last_seq,
+            records: a.gap.records + b.gap.records,
+            samples: a.gap.samples + b.gap.samples,
+            ..a.gap.clone()
+        };
+        let stand_in = StandIn { stream: first.stream, first_seq: first.first_seq, gap };
+        (overflow(&a.gap) && overflow(&b.gap) && adjacent && is_news).then_some(stand_in)
+    }
+
+    /// The second's file is written over; the first's goes. A crash in between leaves a gap within
+    /// another, which is noticed when the log is opened.
+    fn replace_two(&mut self, index: usize, stand_in: StandIn) -> bool {
+        let Ok(path) = sidecar::write_gap(&self.directory, &stand_in) else { return false };
+        self.row[index + 1] = Entry::of_gap(stand_in, path);
+        if let Some(first) = self.row.remove(index) {
+            let _ = self.remove(&first);
+        }
+        true
+    }
+}

@@ -1,0 +1,563 @@
+//! One generation: a small sled database. The only file that names sled.
+//!
+//! ```text
+//! tree     key                     value
+//! records  seq u64 · part u16      part 0: time_ms i64 · samples u32 · beginning of the envelope
+//!                                  later: see parts
+//! schemas  schema id 8 · part u16  part 0: beginning of the envelope; later: see parts
+//! meta     "stream"                stream id 16
+//!          "counts"                see Counts
+//!          "cursor:" sink          seq u64
+//! ```
+//! Keys are big endian, so that they sort; values are little endian.
+//!
+//! What is known of sled 0.34, and what is done about it here:
+//! - `flush()` doesn't fsync on Linux: [`Generation::sync`] calls `sync_data` on a descriptor of its own.
+//! - It recovers a prefix of what was written. So schemas are written before the record that names
+//!   them, and a record's first part, which makes it a record, after its others.
+//! - A page above a quarter of a segment becomes a file that is never synced: values are split.
+//! - A kill while opening leaves an empty `snap.*.generating`, and then it never opens again:
+//!   they are deleted first.
+//! - A dropped database lets go of its lock late: an open waits for it.
+//! - It panics on damage it doesn't expect: every call is inside `catch_unwind`.
+//! - After one I/O error every call fails: the caller drops the generation.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashMap},
+    fs::{self, DirBuilder, File},
+    io::{self, ErrorKind},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Instant,
+};
+
+use wire::{EncodedSchema, Gap, Kind, SchemaId, StreamId, envelope};
+
+use super::{
+    WalError,
+    limits::{CACHE_BYTES, DATABASE_LOCK_PAUSE, DATABASE_LOCK_WAIT, SEGMENT_BYTES},
+    parts::{self, RECORD_LEAD_BYTES},
+    sidecar::{self, Tally},
+};
+use crate::sink::{BatchLimits, LogRecord};
+
+/// sled's data file.
+pub(super) const DATA_FILE: &str = "db";
+
+const STREAM: &[u8] = b"stream";
+const COUNTS: &[u8] = b"counts";
+const CURSOR: &[u8] = b"cursor:";
+
+/// Why a generation can't do what was asked.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The system refused: nothing is wrong with what is on disk.
+    Io(WalError),
+    /// What is on disk is not what was written.
+    Damaged(String),
+}
+
+impl Fault {
+    /// As an error of the log, for when damage can't be dealt with.
+    pub(super) fn into_error(self, operation: &'static str, path: &Path) -> WalError {
+        match self {
+            Self::Io(error) => error,
+            Self::Damaged(reason) => {
+                WalError::Database { operation, path: path.to_owned(), reason }
+            }
+        }
+    }
+}
+
+/// What is counted of a generation up to a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// The record; 0 if none.
+    pub(super) seq: u64,
+    /// Bytes appended, schemas too.
+    pub(super) bytes: u64,
+    /// What lies there.
+    pub(super) tally: Tally,
+}
+
+impl Counts {
+    fn encode(&self) -> Vec<u8> {
+        [&self.seq.to_le_bytes()[..], &self.bytes.to_le_bytes(), &self.tally.encode()].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (seq, rest) = bytes.split_first_chunk()?;
+        let (bytes, rest) = rest.split_first_chunk()?;
+        let (seq, bytes) = (u64::from_le_bytes(*seq), u64::from_le_bytes(*bytes));
+        Some(Self { seq, bytes, tally: Tally::decode(rest)? })
+    }
+}
+
+/// How the records of a generation end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// The last whole record, if there is any.
+    pub(super) last_seq: Option<u64>,
+    /// Whether parts of a further one lie behind it.
+    pub(super) torn: bool,
+}
+
+/// Schemas by name, shared with batches.
+pub(super) type Schemas = Arc<HashMap<SchemaId, Arc<EncodedSchema>>>;
+
+/// An open generation.
+pub(super) struct Generation {
+    path: PathBuf,
+    /// `None` only while it is dropped.
+    open: Option<Open>,
+}
+
+struct Open {
+    records: sled::Tree,
+    schemas: sled::Tree,
+    meta: sled::Tree,
+    db: sled::Db,
+    /// For syncing.
+    file: File,
+}
+
+/// What goes wrong inside one call.
+enum Trouble {
+    Sled(sled::Error),
+    Damaged(String),
+}
+
+impl From<sled::Error> for Trouble {
+    fn from(error: sled::Error) -> Self {
+        Self::Sled(error)
+    }
+}
+
+impl Generation {
+    /// Creates one, durable and empty, in place of anything unfinished at `path`.
+    pub(super) fn create<'a>(
+        path: &Path,
+        stream: StreamId,
+        first_seq: u64,
+        cursors: impl Iterator<Item = (&'a str, u64)>,
+    ) -> Result<Self, Fault> {
+        let io = |source| io_fault("create generation", path, source);
+        sidecar::remove_directory(path).map_err(io)?;
+        DirBuilder::new().mode(0o700).create(path).map_err(io)?;
+        Self::fill(path, stream, first_seq, cursors).inspect_err(|_| {
+            // Without a head it is also removed when the log is next opened.
+            let _ = fs::remove_dir_all(path);
+        })
+    }
+
+    fn fill<'a>(
+        path: &Path,
+        stream: StreamId,
+        first_seq: u64,
+        mut cursors: impl Iterator<Item = (&'a str, u64)>,
+    ) -> Result<Self, Fault> {
+        let generation = Self::open_database(path)?;
+        generation.guarded("write", |open| {
+            open.meta.insert(STREAM, stream.as_bytes())?;
+            Ok(())
+        })?;
+        cursors.try_for_each(|(sink, seq)| generation.put_cursor(sink, seq))?;
+        generation.sync()?;
+        let synced = File::open(path.join("conf"))
+            .and_then(|conf| conf.sync_all())
+            .and_then(|()| sidecar::write_head(path, stream, first_seq))
+            .and_then(|()| sidecar::sync_directory(path.parent().unwrap_or(path)));
+        synced.map_err(|source| io_fault("create generation", path, source))?;
+        Ok(generation)
+    }
+
+    /// Opens one. What is found in it is durable: after a kill, what was written may not be yet.
+    pub(super) fn open(path: &Path) -> Result<Self, Fault> {
+        remove_unfinished_snapshots(path)
+            .map_err(|source| io_fault("open generation", path, source))?;
+        let generation = Self::open_database(path)?;
+        generation.sync()?;
+        Ok(generation)
+    }
+
+    fn open_database(path: &Path) -> Result<Self, Fault> {
+        let deadline = Instant::now() + DATABASE_LOCK_WAIT;
+        let open = loop {
+            let open = guarded("open generation", path, || Ok(open_sled(path)?));
+            match open {
+                Err(Fault::Io(error)) if is_passing(&error) && Instant::now() < deadline => {
+                    thread::sleep(DATABASE_LOCK_PAUSE);
+                }
+                other => break other?,
+            }
+        };
+        Ok(Self { path: path.to_owned(), open: Some(open) })
+    }
+
+    /// Where it lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of its data file on disk.
+    pub(super) fn data_bytes(&self) -> u64 {
+        let metadata = self.open.as_ref().and_then(|open| open.file.metadata().ok());
+        metadata.map_or(0, |metadata| metadata.blocks() * 512)
+    }
+
+    /// Writes a schema.
+    pub(super) fn put_schema(&self, schema: &EncodedSchema) -> Result<u64, Fault> {
+        let number = u64::from_be_bytes(schema.id.0);
+        let whole = envelope::encode(Kind::Schema, 0, &schema.payload)
+            .map_err(|error| Fault::Io(error.into()))?;
+        let values = parts::split(Kind::Schema, number, &[], &whole);
+        self.guarded("write schema", |open| Ok(put(&open.schemas, number, values)?))?;
+        Ok(whole.len() as u64)
+    }
+
+    /// Writes a record: its envelope, and what is counted of it.
+    pub(super) fn put_record(
+        &self,
+        seq: u64,
+        kind: Kind,
+        whole: &[u8],
+        time_ms: i64,
+        samples: u64,
+    ) -> Result<(), Fault> {
+        let samples = u32::try_from(samples).unwrap_or(u32::MAX);
+        let lead = [&time_ms.to_le_bytes()[..], &samples.to_le_bytes()].concat();
+        let values = parts::split(kind, seq, &lead, whole);
+        self.guarded("write record", |open| Ok(put(&open.records, seq, values)?))
+    }
+
+    /// Writes a sink's cursor.
+    pub(super) fn put_cursor(&self, sink: &str, seq: u64) -> Result<(), Fault> {
+        let key = [CURSOR, sink.as_bytes()].concat();
+        self.guarded("write cursor", |open| {
+            open.meta.insert(key, &seq.to_le_bytes())?;
+            Ok(())
+        })
+    }
+
+    /// Forgets a sink.
+    pub(super) fn remove_cursor(&self, sink: &str) -> Result<(), Fault> {
+        let key = [CURSOR, sink.as_bytes()].concat();
+        self.guarded("remove cursor", |open| {
+            open.meta.remove(key)?;
+            Ok(())
+        })
+    }
+
+    /// Writes what is counted.
+    pub(super) fn put_counts(&self, counts: &Counts) -> Result<(), Fault> {
+        self.guarded("write counts", |open| {
+            open.meta.insert(COUNTS, counts.encode())?;
+            Ok(())
+        })
+    }
+
+    /// Makes all that was written durable.
+    pub(super) fn sync(&self) -> Result<(), Fault> {
+        self.guarded("flush", |open| {
+            open.db.flush()?;
+            Ok(())
+        })?;
+        let file = self.open.as_ref().map(|open| &open.file);
+        file.map_or(Ok(()), File::sync_data)
+            .map_err(|source| io_fault("sync", &self.path.join(DATA_FILE), source))
+    }
+
+    /// The stream its records belong to.
+    pub(super) fn stream(&self) -> Result<StreamId, Fault> {
+        let stream = self.guarded("read", |open| Ok(open.meta.get(STREAM)?))?;
+        let bytes = stream.and_then(|bytes| <[u8; 16]>::try_from(&*bytes).ok());
+        bytes.map(StreamId::from_bytes).ok_or_else(|| Fault::Damaged("no stream id".to_owned()))
+    }
+
+    /// Cursors as they were when they were last written.
+    pub(super) fn cursors(&self) -> Result<BTreeMap<String, u64>, Fault> {
+        self.guarded("read cursors", |open| {
+            let mut cursors = BTreeMap::new();
+            for entry in open.meta.scan_prefix(CURSOR) {
+                let (key, value) = entry?;
+                let sink = String::from_utf8_lossy(&key[CURSOR.len()..]).into_owned();
+                let seq = value.as_ref().try_into().map(u64::from_le_bytes);
+                cursors.insert(sink, seq.map_err(|_| damaged("cursor"))?);
+            }
+            Ok(cursors)
+        })
+    }
+
+    /// Its schemas.
+    pub(super) fn schemas(&self) -> Result<Schemas, Fault> {
+        self.guarded("read schemas", |open| {
+            let mut schemas = HashMap::new();
+            let mut entries = open.schemas.iter();
+            while let Some((number, whole)) = next_whole(&mut entries, 0)? {
+                let found = envelope::split_first(&whole.bytes).ok();
+                let schema =
+                    found.and_then(|(found, _)| EncodedSchema::from_payload(found.payload).ok());
+                let schema = schema.filter(|schema| u64::from_be_bytes(schema.id.0) == number);
+                let schema = schema.ok_or_else(|| damaged("schema"))?;
+                schemas.insert(schema.id, schema);
+            }
+            Ok(Arc::new(schemas))
+        })
+    }
+
+    /// How its records end.
+    pub(super) fn end(&self) -> Result<End, Fault> {
+        self.guarded("read end", |open| {
+            let Some((key, _)) = open.records.last()? else {
+                return Ok(End { last_seq: None, torn: false });
+            };
+            let (seq, _) = split_key(&key)?;
+            match next_whole(&mut open.records.range(key_of(seq, 0)..), RECORD_LEAD_BYTES) {
+                Ok(Some(_)) => return Ok(End { last_seq: Some(seq), torn: false }),
+                Err(Trouble::Sled(error)) => return Err(error.into()),
+                Ok(None) | Err(Trouble::Damaged(_)) => {}
+            }
+            let before = open.records.range(..key_of(seq, 0)).next_back().transpose()?;
+            let last_seq = before.map(|(key, _)| split_key(&key)).transpose()?;
+            Ok(End { last_seq: last_seq.map(|(seq, _)| seq), torn: true })
+        })
+    }
+
+    /// Counts up to and with `last_seq`, from what was last written on.
+    pub(super) fn counts(&self, last_seq: u64) -> Result<Counts, Fault> {
+        self.guarded("count", |open| {
+            let stored = open.meta.get(COUNTS)?;
+            let stored = stored.and_then(|bytes| Counts::decode(&bytes));
+            let mut counts = stored.filter(|c| c.seq <= last_seq).unwrap_or_default();
+            let mut entries = open.records.range(key_of(counts.seq + 1, 0)..);
+            while let Some((seq, whole)) = next_whole(&mut entries, RECORD_LEAD_BYTES)? {
+                if seq > last_seq {
+                    break;
+                }
+                counts.seq = seq;
+                counts.bytes += whole.bytes.len() as u64;
+                counts.tally.add(whole.time_ms, whole.samples);
+            }
+            Ok(counts)
+        })
+    }
+
+    /// Unix milliseconds of a record, if it is there.
+    pub(super) fn time_of(&self, seq: u64) -> Option<i64> {
+        let value = self.guarded("read", |open| Ok(open.records.get(key_of(seq, 0))?)).ok()??;
+        value.first_chunk().map(|time_ms| i64::from_le_bytes(*time_ms))
+    }
+
+    /// The records from `from` up to `to` that `limits` allow, at least one. Every number in between
+    /// is there or covered by a gap; anything else is damage.
+    pub(super) fn read(
+        &self,
+        from: u64,
+        to: u64,
+        limits: BatchLimits,
+    ) -> Result<Vec<LogRecord>, Fault> {
+        self.guarded("read records", |open| {
+            let (mut records, mut bytes, mut expected) = (Vec::new(), 0, from);
+            let mut entries = open.records.range(key_of(from, 0)..);
+            while expected <= to {
+                let Some((seq, whole)) = next_whole(&mut entries, RECORD_LEAD_BYTES)? else {
+                    return Err(damaged(format!("record {expected} is missing")));
+                };
+                check_record(seq, expected, &whole.bytes)?;
+                let full =
+                    records.len() >= limits.records || bytes + whole.bytes.len() > limits.bytes;
+                if full && !records.is_empty() {
+                    break;
+                }
+                bytes += whole.bytes.len();
+                expected = seq + 1;
+                records.push(LogRecord { seq, bytes: whole.bytes });
+            }
+            Ok(records)
+        })
+    }
+
+    fn guarded<T>(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(&Open) -> Result<T, Trouble>,
+    ) -> Result<T, Fault> {
+        let Some(open) = &self.open else {
+            return Err(Fault::Damaged("used while it was closed".to_owned()));
+        };
+        guarded(operation, &self.path, || call(open))
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        let open = self.open.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(open))).is_err() {
+            tracing::warn!(path = %self.path.display(), "closing a generation of the log failed");
+        }
+    }
+}
+
+fn open_sled(path: &Path) -> sled::Result<Open> {
+    let db = sled::Config::new()
+        .path(path)
+        .mode(sled::Mode::LowSpace)
+        .cache_capacity(CACHE_BYTES)
+        .segment_size(SEGMENT_BYTES)
+        .flush_every_ms(None)
+        .open()?;
+    Ok(Open {
+        records: db.open_tree("records")?,
+        schemas: db.open_tree("schemas")?,
+        meta: db.open_tree("meta")?,
+        db,
+        file: File::open(path.join(DATA_FILE))?,
+    })
+}
+
+fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first part last: with it there, the others are.
+fn put(tree: &sled::Tree, number: u64, values: Vec<Vec<u8>>) -> sled::Result<()> {
+    for (part, value) in (0..).zip(values).collect::<Vec<(u16, _)>>().into_iter().rev() {
+        tree.insert(key_of(number, part), value)?;
+    }
+    Ok(())
+}
+
+fn key_of(number: u64, part: u16) -> [u8; 10] {
+    let mut key = [0; 10];
+    key[..8].copy_from_slice(&number.to_be_bytes());
+    key[8..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+fn split_key(key: &[u8]) -> Result<(u64, u16), Trouble> {
+    let split = key.split_first_chunk().and_then(|(number, part)| {
+        let part = u16::from_be_bytes(part.try_into().ok()?);
+        Some((u64::from_be_bytes(*number), part))
+    });
+    split.ok_or_else(|| damaged("key"))
+}
+
+struct Whole {
+    time_ms: i64,
+    samples: u64,
+    bytes: Vec<u8>,
+}
+
+/// The next whole and its number; it has to begin right there.
+fn next_whole(
+    entries: &mut sled::Iter,
+    lead_bytes: usize,
+) -> Result<Option<(u64, Whole)>, Trouble> {
+    let Some(entry) = entries.next() else { return Ok(None) };
+    let (key, value) = entry?;
+    let (number, part) = split_key(&key)?;
+    let (lead, first) = value.split_at_checked(lead_bytes).ok_or_else(|| damaged("record"))?;
+    let count = parts::count(first, lead_bytes).filter(|_| part == 0);
+    let count = count.ok_or_else(|| damaged(format!("no record begins at {number}")))?;
+    let mut later = Vec::new();
+    for part in 1..count {
+        let (key, value) = entries.next().ok_or_else(|| damaged("parts are missing"))??;
+        if split_key(&key)? != (number, part) {
+            return Err(damaged(format!("part {part} of {number} is missing")));
+        }
+        later.push(value);
+    }
+    let bytes = parts::join(first, &later);
+    let bytes = bytes.ok_or_else(|| damaged(format!("{number} has a wrong checksum")))?;
+    let time_ms = lead.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes));
+    let samples = lead.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+    Ok(Some((number, Whole { time_ms, samples: u64::from(samples), bytes })))
+}
+
+/// Whether a record may stand where `expected` was to come: its number, or a gap from there on.
+fn check_record(seq: u64, expected: u64, bytes: &[u8]) -> Result<(), Trouble> {
+    let (found, _) = envelope::split_first(bytes).map_err(|error| damaged(error.to_string()))?;
+    if found.seq != seq || !found.kind.is_record() {
+        return Err(damaged(format!("{:?} {} lies at {seq}", found.kind, found.seq)));
+    }
+    let covers = || {
+        let gap = Gap::decode(found.payload).ok().filter(|_| found.kind == Kind::Gap);
+        gap.is_some_and(|gap| gap.first_seq <= expected && gap.last_seq == seq)
+    };
+    match seq == expected || covers() {
+        true => Ok(()),
+        false => Err(damaged(format!("record {expected} is missing"))),
+    }
+}
+
+fn damaged(what: impl Into<String>) -> Trouble {
+    Trouble::Damaged(what.into())
+}
+
+fn io_fault(operation: &'static str, path: &Path, source: io::Error) -> Fault {
+    Fault::Io(WalError::Io { operation, path: path.to_owned(), source })
+}
+
+fn guarded<T>(
+    operation: &'static str,
+    path: &Path,
+    call: impl FnOnce() -> Result<T, Trouble>,
+) -> Result<T, Fault> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(Trouble::Sled(sled::Error::Io(source)))) => Err(match is_damage(&source) {
+            true => Fault::Damaged(source.to_string()),
+            false => io_fault(operation, path, source),
+        }),
+        Ok(Err(Trouble::Sled(sled::Error::ReportableBug(reason)))) => {
+            Err(Fault::Io(WalError::Database { operation, path: path.to_owned(), reason }))
+        }
+        Ok(Err(Trouble::Sled(error))) => Err(Fault::Damaged(error.to_string())),
+        Ok(Err(Trouble::Damaged(reason))) => Err(Fault::Damaged(reason)),
+        Err(panic) => Err(panicked(operation, path, &*panic)),
+    }
+}
+
+/// Some of sled's I/O errors say that a file is shorter than it was, or are made by sled itself. The
+/// lock that another holds is neither.
+fn is_damage(error: &io::Error) -> bool {
+    match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput => true,
+        ErrorKind::Other => error.raw_os_error().is_none() && !is_lock(error),
+        _ => false,
+    }
+}
+
+fn is_lock(error: &io::Error) -> bool {
+    error.to_string().starts_with("could not acquire lock")
+}
+
+/// Errors that go away: the lock of a database that is still being dropped, a busy thread pool.
+fn is_passing(error: &WalError) -> bool {
+    match error {
+        WalError::Io { source, .. } => is_lock(source),
+        WalError::Database { .. } => true,
+        _ => false,
+    }
+}
+
+/// sled unwraps some I/O errors: a panic that shows one is no damage.
+fn panicked(operation: &'static str, path: &Path, panic: &(dyn Any + Send)) -> Fault {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic");
+    let reason = format!("sled panicked: {text}");
+    match text.contains("Os { code:") {
+        true => Fault::Io(WalError::Database { operation, path: path.to_owned(), reason }),
+        false => Fault::Damaged(reason),
+    }
+}

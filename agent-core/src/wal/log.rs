@@ -1,0 +1,443 @@
+//! The log: a row of sealed generations and the newest one, with a cursor for each sink.
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use uuid::Uuid;
+use wire::{EncodedSchema, EnvelopeError, Gap, Kind, StreamId, envelope};
+
+use super::{
+    NewRecord, Wal, WalError, WalOptions, WalStats,
+    generation::{Fault, Generation},
+    limits,
+    lock::DirLock,
+    newest::{Cursor, Cursors, Newest},
+    quarantine::Quarantine,
+    readers::Readers,
+    reserve::Reserve,
+    row::{self, Entry},
+    sidecar::{self, Witness},
+};
+use crate::sink::{Batch, BatchLimits, LogRecord};
+
+/// The log on sled. See [`crate::wal`] for what it promises.
+pub struct SledWal {
+    pub(super) directory: PathBuf,
+    pub(super) bounds: Bounds,
+    pub(super) stream: StreamId,
+    pub(super) last_seq: u64,
+    pub(super) row: VecDeque<Entry>,
+    /// `None` until the first append, and after a failed one.
+    pub(super) newest: Option<Newest>,
+    pub(super) readers: Readers,
+    pub(super) cursors: Cursors,
+    pub(super) reserve: Reserve,
+    pub(super) quarantine: Quarantine,
+    pub(super) witness: Witness,
+    /// To be told in the stream before the next record.
+    pub(super) untold: Option<Gap>,
+    pub(super) dropped_records: u64,
+    pub(super) dropped_samples: u64,
+    /// As last looked at.
+    pub(super) blob_bytes: u64,
+    /// Number and time of the oldest record that a sink waits for.
+    pub(super) oldest: Option<(u64, i64)>,
+    /// Last field: let go of when all else is closed.
+    pub(super) _lock: DirLock,
+}
+
+/// [`WalOptions`], and what follows from them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) bytes_max: u64,
+    pub(super) age_ms_max: i64,
+    /// Live bytes at which a generation is full.
+    pub(super) generation_bytes: u64,
+}
+
+impl From<WalOptions> for Bounds {
+    fn from(options: WalOptions) -> Self {
+        let bytes_max = options.max_bytes.max(limits::MAX_BYTES_MIN);
+        Self {
+            bytes_max,
+            age_ms_max: crate::clock::millis(options.max_age),
+            generation_bytes: (bytes_max / limits::GENERATIONS_PER_BOUND)
+                .min(limits::GENERATION_BYTES_MAX),
+        }
+    }
+}
+
+impl Wal for SledWal {
+    fn stream_id(&self) -> StreamId {
+        self.stream
+    }
+
+    fn append(&mut self, record: &NewRecord<'_>) -> Result<u64, WalError> {
+        if !record.kind.is_record() {
+            return Err(EnvelopeError::Kind { found: record.kind as u16 }.into());
+        }
+        self.tell()?;
+        let seq = self.append_one(record)?;
+        self.enforce(record.time_ms);
+        Ok(seq)
+    }
+
+    fn register(&mut self, sink: &str) -> Result<u64, WalError> {
+        if let Some(cursor) = self.cursors.get(sink) {
+            return Ok(cursor.seq);
+        }
+        let seq = self.first_seq() - 1;
+        self.cursors.insert(sink.to_owned(), Cursor { seq, written: false });
+        self.find_oldest();
+        Ok(seq)
+    }
+
+    fn retain_sinks(&mut self, sinks: &[&str]) -> Result<Vec<String>, WalError> {
+        let gone = self.cursors.keys().filter(|name| !sinks.contains(&name.as_str()));
+        let gone: Vec<String> = gone.cloned().collect();
+        for name in &gone {
+            self.cursors.remove(name);
+            let removed = self.newest.as_ref().map(|newest| newest.generation.remove_cursor(name));
+            if let Some(Err(fault)) = removed {
+                return Err(self.fail("remove cursor", fault));
+            }
+        }
+        self.reclaim();
+        Ok(gone)
+    }
+
+    fn read(&mut self, sink: &str, limits: BatchLimits) -> Result<Option<Batch>, WalError> {
+        let from = self.cursor(sink)? + 1;
+        // Damage is repaired once for each entry of the row; then it reads, or the disk refuses.
+        for _ in 0..=self.row.len() + 1 {
+            let batch = match row::position(&self.row, from) {
+                Some(index) => self.read_entry(index, sink, from, limits)?,
+                None => self.read_newest(from, limits)?,
+            };
+            match batch {
+                Found::Batch(batch) => return Ok(Some(batch)),
+                Found::Nothing => return Ok(None),
+                Found::Repaired => {}
+            }
+        }
+        Err(WalError::Database {
+            operation: "read",
+            path: self.directory.clone(),
+            reason: format!("nothing readable from {from} on, even after repair"),
+        })
+    }
+
+    fn acknowledge(&mut self, sink: &str, seq: u64) -> Result<(), WalError> {
+        let (before, last_seq) = (self.cursor(sink)?, self.last_seq);
+        if seq > last_seq {
+            tracing::warn!(sink, seq, last_seq, "sink acknowledged more than was ever written");
+        }
+        let seq = seq.min(last_seq);
+        if seq > before {
+            self.cursors.insert(sink.to_owned(), Cursor { seq, written: false });
+            self.reclaim();
+        }
+        Ok(())
+    }
+
+    fn stats(&self) -> WalStats {
+        let acked_seq = self.acked_seq();
+        let sealed: u64 = self.row.iter().map(|entry| entry.after(acked_seq).records).sum();
+        let newest = self.newest.as_ref().filter(|newest| !newest.is_empty());
+        let newest = newest.map_or(0, |newest| {
+            (self.last_seq + 1).saturating_sub(newest.first_seq.max(acked_seq + 1))
+        });
+        WalStats {
+            disk_bytes: self.disk_bytes(),
+            records: sealed + newest,
+            generations: (self.row.iter().filter(|entry| entry.gap.is_none()).count()
+                + usize::from(self.newest.is_some())) as u64,
+            last_seq: self.last_seq,
+            oldest_ms: self.oldest.map(|(_, time_ms)| time_ms),
+            dropped_records: self.dropped_records,
+            dropped_samples: self.dropped_samples,
+            blob_bytes: self.blob_bytes,
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), WalError> {
+        if self.cursors.values().all(|cursor| cursor.written) {
+            return Ok(());
+        }
+        self.make_newest()?;
+        let Some(newest) = &mut self.newest else { return Ok(()) };
+        let flushed = newest.put_counts().and_then(|()| newest.sync(&mut self.cursors));
+        flushed.map_err(|fault| self.fail("flush", fault))
+    }
+}
+
+enum Found {
+    Batch(Batch),
+    Nothing,
+    /// Something damaged was replaced: look again.
+    Repaired,
+}
+
+impl SledWal {
+    /// The lowest number that is held, or the next one.
+    pub(super) fn first_seq(&self) -> u64 {
+        let newest = self.newest.as_ref().map_or(self.last_seq + 1, |newest| newest.first_seq);
+        self.row.front().map_or(newest, |entry| entry.first_seq)
+    }
+
+    /// The highest number that every sink has acknowledged; 0 without sinks.
+    pub(super) fn acked_seq(&self) -> u64 {
+        self.cursors.values().map(|cursor| cursor.seq).min().unwrap_or(0)
+    }
+
+    fn cursor(&self, sink: &str) -> Result<u64, WalError> {
+        let cursor = self.cursors.get(sink).map(|cursor| cursor.seq);
+        cursor.ok_or_else(|| WalError::UnknownSink(sink.to_owned()))
+    }
+
+    /// Appends the gap that is not told yet, if there is one.
+    pub(super) fn tell(&mut self) -> Result<(), WalError> {
+        let Some(gap) = &self.untold else { return Ok(()) };
+        let (payload, time_ms) = (gap.encode(), gap.from_ms);
+        let record =
+            NewRecord { kind: Kind::Gap, time_ms, samples: 0, payload: &payload, schemas: &[] };
+        self.append_one(&record)?;
+        self.untold = None;
+        Ok(())
+    }
+
+    /// Appends one record. After a failure the newest generation is sealed before it, whatever of it
+    /// may be on disk, and the number is given out again in the next one: nobody has read the record,
+    /// since only what is durable is read.
+    fn append_one(&mut self, record: &NewRecord<'_>) -> Result<u64, WalError> {
+        let seq = self.last_seq + 1;
+        let whole = envelope::encode(record.kind, seq, record.payload)?;
+        if self.is_full(record.time_ms) {
+            self.roll();
+        }
+        self.make_newest()?;
+        let Some(newest) = &mut self.newest else { return Err(WalError::Closed) };
+        if let Err(fault) = newest.append(seq, &whole, record, &mut self.cursors) {
+            return Err(self.fail("append", fault));
+        }
+        self.last_seq = seq;
+        if let Err(error) = self.witness.say(self.stream, seq) {
+            tracing::debug!(%error, "can't note the last record beside the log");
+        }
+        if seq.is_multiple_of(limits::BLOBS_EVERY) {
+            self.look_for_blobs();
+        }
+        if self.oldest.is_none() {
+            self.find_oldest();
+        }
+        Ok(seq)
+    }
+
+    fn is_full(&self, time_ms: i64) -> bool {
+        let Some(newest) = &self.newest else { return false };
+        let idle = self.acked_seq() >= self.last_seq;
+        let (bytes, full) = (newest.counts.bytes, self.bounds.generation_bytes);
+        let span_ms = time_ms.saturating_sub(newest.counts.tally.first_ms);
+        let old = span_ms > self.bounds.age_ms_max / limits::AGE_ROLL_PART;
+        !newest.is_empty()
+            && (bytes >= full || old || (idle && bytes >= full / limits::IDLE_ROLL_PART))
+    }
+
+    /// A page too large for its segment lies in a file of its own, which nobody syncs.
+    fn look_for_blobs(&mut self) {
+        self.blob_bytes = self.newest.as_ref().map_or(0, Newest::blob_bytes);
+        if self.blob_bytes > 0 {
+            tracing::error!(
+                bytes = self.blob_bytes,
+                "sled keeps pages outside of its log, a power cut may lose them"
+            );
+        }
+    }
+
+    /// Seals the newest generation.
+    pub(super) fn roll(&mut self) {
+        self.look_for_blobs();
+        let Some(newest) = self.newest.take() else { return };
+        let entry = newest.entry(self.last_seq);
+        if let Err(error) = sidecar::write_tail(&entry.path, entry.last_seq, &entry.tally) {
+            tracing::debug!(path = %entry.path.display(), %error, "can't note what a generation holds");
+        }
+        let is_read = |cursor: &Cursor| (entry.first_seq..entry.last_seq).contains(&cursor.seq);
+        if self.cursors.values().any(is_read) {
+            self.readers.keep(entry.first_seq, newest.generation, newest.schemas);
+        }
+        self.row.push_back(entry);
+        self.reserve.refill();
+        self.reclaim();
+    }
+
+    /// Creates the newest generation if there is none.
+    pub(super) fn make_newest(&mut self) -> Result<(), WalError> {
+        if self.newest.is_some() {
+            return Ok(());
+        }
+        let (first_seq, path) = (self.last_seq + 1, self.generation_path(self.last_seq + 1));
+        let cursors = self.cursors.iter().map(|(sink, cursor)| (sink.as_str(), cursor.seq));
+        let generation = Generation::create(&path, self.stream, first_seq, cursors)
+            .map_err(|fault| fault.into_error("create generation", &path))?;
+        self.cursors.values_mut().for_each(|cursor| cursor.written = true);
+        self.newest = Some(Newest::empty(generation, self.stream, first_seq));
+        Ok(())
+    }
+
+    pub(super) fn generation_path(&self, first_seq: u64) -> PathBuf {
+        self.directory.join(format!("{first_seq:020}.gen"))
+    }
+
+    /// Gives up the newest generation after a failed call: nothing more is written to it, and what
+    /// lies behind the last durable record is never looked at.
+    pub(super) fn fail(&mut self, operation: &'static str, fault: Fault) -> WalError {
+        let Some(newest) = self.newest.take() else {
+            return fault.into_error(operation, &self.directory);
+        };
+        let error = fault.into_error(operation, newest.path());
+        self.cursors.values_mut().for_each(|cursor| cursor.written = false);
+        if self.last_seq < newest.first_seq {
+            let path = newest.path().to_owned();
+            drop(newest);
+            if let Err(error) = sidecar::remove_directory(&path) {
+                tracing::debug!(path = %path.display(), %error, "can't remove an empty generation");
+            }
+        } else {
+            let entry = newest.entry(self.last_seq);
+            self.row.push_back(entry);
+        }
+        error
+    }
+
+    fn read_newest(&mut self, from: u64, limits: BatchLimits) -> Result<Found, WalError> {
+        let Some(newest) = self.newest.as_ref().filter(|_| from <= self.last_seq) else {
+            return Ok(Found::Nothing);
+        };
+        let from = from.max(newest.first_seq);
+        match newest.generation.read(from, self.last_seq, limits) {
+            Ok(records) => {
+                let schemas = Arc::clone(&newest.schemas);
+                Ok(Found::Batch(Batch { stream_id: newest.stream, records, schemas }))
+            }
+            Err(fault @ Fault::Io(_)) => Err(self.fail("read", fault)),
+            Err(Fault::Damaged(reason)) => {
+                tracing::warn!(reason, "the newest generation of the log is damaged, sealing it");
+                // In the row it is repaired like any other.
+                self.fail("read", Fault::Damaged(reason));
+                Ok(Found::Repaired)
+            }
+        }
+    }
+
+    fn read_entry(
+        &mut self,
+        index: usize,
+        sink: &str,
+        from: u64,
+        limits: BatchLimits,
+    ) -> Result<Found, WalError> {
+        let Some(entry) = self.row.get_mut(index) else { return Ok(Found::Nothing) };
+        let (stream_id, first_seq, last_seq) = (entry.stream, entry.first_seq, entry.last_seq);
+        if let Some(gap) = &mut entry.gap {
+            let bytes = envelope::encode(Kind::Gap, last_seq, &gap.gap.encode())?;
+            gap.given.insert(sink.to_owned());
+            let records = vec![LogRecord { seq: last_seq, bytes }];
+            return Ok(Found::Batch(Batch { stream_id, records, schemas: Arc::default() }));
+        }
+        if !self.open_reader(index)? {
+            return Ok(Found::Repaired);
+        }
+        let Some((generation, schemas)) = self.readers.get(first_seq) else {
+            return Ok(Found::Repaired);
+        };
+        match generation.read(from.max(first_seq), last_seq, limits) {
+            Ok(records) => {
+                let schemas = Arc::clone(schemas);
+                Ok(Found::Batch(Batch { stream_id, records, schemas }))
+            }
+            Err(Fault::Damaged(reason)) => {
+                self.repair(index, &reason, None)?;
+                Ok(Found::Repaired)
+            }
+            Err(fault) => {
+                let error = fault.into_error("read", generation.path());
+                self.readers.close(first_seq);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back what every sink has acknowledged.
+    pub(super) fn reclaim(&mut self) {
+        let acked_seq = self.acked_seq();
+        while self.row.front().is_some_and(|entry| entry.last_seq <= acked_seq) {
+            let Some(entry) = self.row.pop_front() else { break };
+            if let Err(error) = self.remove(&entry) {
+                tracing::warn!(path = %entry.path.display(), %error, "can't give back a part of the log");
+                self.row.push_front(entry);
+                break;
+            }
+            self.reserve.refill();
+        }
+        self.find_oldest();
+    }
+
+    /// Removes an entry's files.
+    pub(super) fn remove(&mut self, entry: &Entry) -> std::io::Result<()> {
+        self.readers.close(entry.first_seq);
+        match entry.gap {
+            Some(_) => std::fs::remove_file(&entry.path),
+            None => sidecar::remove_directory(&entry.path),
+        }
+    }
+
+    /// Finds the time of the oldest record that a sink waits for.
+    pub(super) fn find_oldest(&mut self) {
+        let acked_seq = self.acked_seq();
+        let seq = self.first_seq().max(acked_seq + 1);
+        if seq > self.last_seq {
+            self.oldest = None;
+        } else if self.oldest.is_none_or(|(known, _)| known != seq) {
+            self.oldest = self.time_of(seq, acked_seq).map(|time_ms| (seq, time_ms));
+        }
+    }
+
+    fn time_of(&self, seq: u64, acked_seq: u64) -> Option<i64> {
+        let Some(entry) = row::position(&self.row, seq).and_then(|index| self.row.get(index))
+        else {
+            return self.newest.as_ref()?.generation.time_of(seq);
+        };
+        let exact = || self.readers.peek(entry.first_seq)?.time_of(seq);
+        exact().or_else(|| Some(entry.after(acked_seq).first_ms))
+    }
+
+    /// Bytes on disk of all that lies below the directory.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        let sealed: u64 = self.row.iter().map(|entry| entry.disk_bytes).sum();
+        sealed
+            + self.newest.as_ref().map_or(0, Newest::disk_bytes)
+            + self.reserve.disk_bytes()
+            + self.quarantine.disk_bytes()
+    }
+
+    /// A stream of its own: for when a number might otherwise be given out twice.
+    pub(super) fn new_stream() -> StreamId {
+        StreamId::from(Uuid::new_v4())
+    }
+
+    /// Any open generation's schema of that name.
+    pub(super) fn known_schema(&self, id: wire::SchemaId) -> Option<Arc<EncodedSchema>> {
+        let newest = self.newest.as_ref().and_then(|newest| newest.schemas.get(&id));
+        newest.or_else(|| self.readers.schema(id)).cloned()
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}

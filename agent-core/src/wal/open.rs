@@ -1,0 +1,425 @@
+//! Opening a log, whatever state it was left in.
+//!
+//! Only the newest generation is opened; of the others names and small files say enough. Its end
+//! needs care, for numbers go on from there and none may be given out twice in a stream:
+//!
+//! | beyond what sled recovered | means | done |
+//! |---|---|---|
+//! | nothing | closed, or killed between two appends | goes on |
+//! | traces of one more record | killed, or power cut, during an append | sealed; if the record is whole it begins the next generation |
+//! | a record that was durable (the witness says so), or several | damage | salvaged, gaps for what is missing, a new stream begins with a gap |
+//!
+//! An error of the disk is not damage: the newest generation is then sealed at its last record as
+//! found in the raw file, and read again later.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use wire::{Gap, StreamId};
+
+use super::{
+    WalError, WalOptions,
+    carve::{self, Carved},
+    generation::{DATA_FILE, Fault, Generation},
+    limits::QUARANTINE_PART,
+    lock,
+    log::{Bounds, SledWal},
+    newest::{Cursor, Cursors, Newest},
+    quarantine::Quarantine,
+    readers::Readers,
+    reserve::Reserve,
+    row::Entry,
+    salvage,
+    sidecar::{self, StandIn, Tally, Witness},
+};
+use crate::shipper::error_chain;
+
+impl SledWal {
+    /// Opens the log in `directory`, which is made if it isn't there, and owns it until dropped.
+    ///
+    /// # Errors
+    /// [`WalError::Locked`] if another process owns it; [`WalError::Io`] if the directory can't be
+    /// used. Damage is no error: what is readable is saved, and gaps tell of the rest.
+    pub fn open(directory: &Path, options: WalOptions) -> Result<Self, WalError> {
+        let io =
+            |source| WalError::Io { operation: "open WAL at", path: directory.to_owned(), source };
+        DirBuilder::new().mode(0o700).recursive(true).create(directory).map_err(io)?;
+        let lock = lock::acquire(directory)?;
+        let bounds = Bounds::from(options);
+        let (witness, said) = Witness::open(directory).map_err(io)?;
+        clean_up(directory).map_err(io)?;
+        let stretches = list(directory).map_err(io)?;
+        let mut log = Self {
+            directory: directory.to_owned(),
+            stream: Self::new_stream(),
+            last_seq: 0,
+            row: VecDeque::new(),
+            newest: None,
+            readers: Readers::default(),
+            cursors: Cursors::new(),
+            reserve: Reserve::open(directory),
+            quarantine: Quarantine::open(directory, bounds.bytes_max / QUARANTINE_PART),
+            bounds,
+            witness,
+            untold: None,
+            dropped_records: 0,
+            dropped_samples: 0,
+            blob_bytes: 0,
+            oldest: None,
+            _lock: lock,
+        };
+        log.take_over(stretches, said)?;
+        Ok(log)
+    }
+
+    fn take_over(
+        &mut self,
+        mut stretches: Vec<Stretch>,
+        said: Option<(StreamId, u64)>,
+    ) -> Result<(), WalError> {
+        let is_lost = stretches.is_empty() && said.is_some();
+        let newest = stretches.pop_if(|last| last.gap.is_none());
+        let mut next_seq = newest.as_ref().map(|newest| newest.first_seq);
+        for stretch in stretches.into_iter().rev() {
+            let before_next = next_seq.map_or(stretch.first_seq, |next| next - 1);
+            let last_seq = stretch.gap.as_ref().map_or(before_next, |gap| gap.last_seq);
+            next_seq = Some(stretch.first_seq);
+            self.last_seq = self.last_seq.max(last_seq);
+            let entry = self.sealed(stretch, last_seq);
+            self.row.push_front(entry);
+        }
+        if let Some(last) = self.row.back() {
+            self.stream = last.stream;
+        }
+        match newest {
+            Some(newest) => self.take_over_newest(newest, said)?,
+            None if is_lost => self.untold = Some(uncertain("its generations are gone", 0, 0)),
+            None => self.find_cursors(),
+        }
+        let sinks: Vec<String> = self.cursors.keys().cloned().collect();
+        for gap in self.row.iter_mut().filter_map(|entry| entry.gap.as_mut()) {
+            // Whether a sink was given it is not known any more.
+            gap.given.extend(sinks.iter().cloned());
+        }
+        self.reclaim();
+        if let Err(error) = self.tell() {
+            tracing::warn!(%error, "can't tell of a gap yet");
+        }
+        Ok(())
+    }
+
+    /// The entry of a generation that is not the newest, or of a gap.
+    fn sealed(&mut self, stretch: Stretch, last_seq: u64) -> Entry {
+        let Stretch { first_seq, path, stream, gap } = stretch;
+        if let (Some(gap), Some(stream)) = (gap, stream) {
+            return Entry::of_gap(StandIn { stream, first_seq, gap }, path);
+        }
+        let tail = sidecar::read_tail(&path).filter(|(seq, _)| *seq == last_seq);
+        let tally = tail.map(|(_, tally)| tally).or_else(|| {
+            let generation = self.reserve.give_for(|| Generation::open(&path)).ok()?;
+            generation.counts(last_seq).ok().map(|counts| counts.tally)
+        });
+        let records = (last_seq + 1).saturating_sub(first_seq);
+        let tally = tally.unwrap_or(Tally { records, ..Tally::default() });
+        let disk_bytes = sidecar::disk_bytes(&path);
+        let stream = stream.unwrap_or(self.stream);
+        Entry { first_seq, last_seq, stream, tally, path, disk_bytes, gap: None }
+    }
+
+    fn take_over_newest(
+        &mut self,
+        stretch: Stretch,
+        said: Option<(StreamId, u64)>,
+    ) -> Result<(), WalError> {
+        let Stretch { first_seq, path, stream, .. } = stretch;
+        let data = path.join(DATA_FILE);
+        let carved = carve::scan(&data, first_seq).map_err(|source| WalError::Io {
+            operation: "scan",
+            path: data.clone(),
+            source,
+        })?;
+        let opened = self.reserve.give_for(|| Opened::open(&path, first_seq, stream));
+        let known = opened.as_ref().ok().map(|opened| opened.stream).or(stream);
+        if let Some(stream) = known {
+            self.stream = stream;
+        }
+        let said = said.filter(|(stream, _)| *stream == self.stream).map_or(0, |(_, seq)| seq);
+        let reach = said.max(carved.traces_to).max(first_seq - 1);
+        match opened {
+            Ok(opened) => {
+                self.take_over_opened(opened, carved, reach, said, path);
+                Ok(())
+            }
+            Err(Fault::Io(error)) => {
+                let reason = error.to_string();
+                tracing::warn!(
+                    reason,
+                    "can't open the newest generation of the log, going on without it"
+                );
+                self.last_seq = reach;
+                let entry = self.sealed(Stretch { first_seq, path, stream, gap: None }, reach);
+                self.row.push_back(entry);
+                self.find_cursors();
+                Ok(())
+            }
+            Err(Fault::Damaged(reason)) => {
+                self.find_cursors();
+                self.take_over_damaged(Damage { first_seq, path, reason, reach }, carved);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_over_opened(
+        &mut self,
+        opened: Opened,
+        carved: Carved,
+        reach: u64,
+        said: u64,
+        path: PathBuf,
+    ) {
+        let Opened { newest, cursors, last_seq, torn, .. } = opened;
+        self.cursors = cursors;
+        self.last_seq = last_seq;
+        if reach <= last_seq && !torn {
+            self.newest = Some(newest);
+        } else if reach <= last_seq + 1 && said <= last_seq {
+            self.newest = Some(newest);
+            self.seal_or_remove();
+            if let Err(error) = self.adopt(last_seq + 1, carved) {
+                let reason = error_chain(&error);
+                tracing::warn!(reason, "can't keep a record whose append was cut short");
+            }
+        } else {
+            let first_seq = newest.first_seq;
+            drop(newest);
+            let reason = format!("ends with record {last_seq} instead of {reach}");
+            self.take_over_damaged(Damage { first_seq, path, reason, reach }, carved);
+        }
+    }
+
+    /// Seals the newest generation; one without records is removed.
+    fn seal_or_remove(&mut self) {
+        match self.newest.take_if(|newest| newest.is_empty()) {
+            Some(empty) => {
+                let path = empty.path().to_owned();
+                drop(empty);
+                if let Err(error) = sidecar::remove_directory(&path) {
+                    tracing::warn!(path = %path.display(), %error, "can't remove an empty generation");
+                }
+            }
+            None => self.roll(),
+        }
+    }
+
+    /// Appends a whole record, if it was carved, of which it isn't known whether its append had
+    /// returned: if it had, nothing is lost; if not, nothing was promised.
+    fn adopt(&mut self, seq: u64, mut carved: Carved) -> Result<(), WalError> {
+        let Some(bytes) = carved.records.remove(&seq) else { return Ok(()) };
+        self.make_newest()?;
+        let piece = salvage::piece(seq, bytes);
+        let Some(newest) = &mut self.newest else { return Ok(()) };
+        let adopted = newest
+            .put_schemas(carved.schemas.values())
+            .and_then(|()| {
+                newest.put_record(seq, &piece.bytes, piece.kind, piece.time_ms, piece.samples)
+            })
+            .and_then(|()| newest.sync(&mut self.cursors));
+        adopted.map_err(|fault| self.fail("append", fault))?;
+        self.last_seq = seq;
+        Ok(())
+    }
+
+    /// The end of the stream is uncertain, so another one begins. Numbers go on: that keeps the row in
+    /// order, and cursors single numbers.
+    fn take_over_damaged(&mut self, damage: Damage, carved: Carved) {
+        let Damage { first_seq, path, reason, reach } = damage;
+        let written_ms = written_ms(&path.join(DATA_FILE));
+        let saved = carved.records.last_key_value();
+        let saved_ms = saved.map(|(seq, bytes)| salvage::piece(*seq, bytes.clone()).time_ms);
+        let before_ms = self.row.back().map(|entry| entry.tally.last_ms);
+        let from_ms = saved_ms.or(before_ms).or(written_ms).unwrap_or(0);
+        let to_ms = written_ms.unwrap_or(from_ms).max(from_ms);
+        let last_seq = reach.max(first_seq);
+        let tally = Tally {
+            records: last_seq + 1 - first_seq,
+            samples: 0,
+            first_ms: before_ms.unwrap_or(0),
+            last_ms: to_ms,
+        };
+        let disk_bytes = sidecar::disk_bytes(&path);
+        let stream = self.stream;
+        self.row.push_back(Entry {
+            first_seq,
+            last_seq,
+            stream,
+            tally,
+            path,
+            disk_bytes,
+            gap: None,
+        });
+        self.last_seq = last_seq;
+        self.stream = Self::new_stream();
+        self.untold = Some(uncertain(&reason, from_ms, to_ms));
+        if let Err(error) = self.repair(self.row.len() - 1, &reason, Some(carved)) {
+            let reason = error_chain(&error);
+            tracing::warn!(reason, "can't save what is readable of a damaged generation yet");
+        }
+    }
+
+    /// Cursors as the last readable generation has them. They may be old: some records are then sent
+    /// again.
+    fn find_cursors(&mut self) {
+        for entry in self.row.iter().rev().filter(|entry| entry.gap.is_none()) {
+            let opened = self.reserve.give_for(|| Generation::open(&entry.path));
+            if let Ok(cursors) = opened.and_then(|generation| generation.cursors()) {
+                self.cursors = unwritten(cursors);
+                return;
+            }
+        }
+    }
+}
+
+/// A generation's directory or a gap's file.
+struct Stretch {
+    first_seq: u64,
+    path: PathBuf,
+    stream: Option<StreamId>,
+    gap: Option<Gap>,
+}
+
+struct Damage {
+    first_seq: u64,
+    path: PathBuf,
+    reason: String,
+    reach: u64,
+}
+
+/// The newest generation as sled gives it.
+struct Opened {
+    newest: Newest,
+    stream: StreamId,
+    cursors: Cursors,
+    last_seq: u64,
+    torn: bool,
+}
+
+impl Opened {
+    fn open(path: &Path, first_seq: u64, stream: Option<StreamId>) -> Result<Self, Fault> {
+        let generation = Generation::open(path)?;
+        let stored = generation.stream()?;
+        let end = generation.end()?;
+        let last_seq = end.last_seq.unwrap_or(first_seq - 1);
+        let counts = generation.counts(last_seq)?;
+        let cursors = generation.cursors()?;
+        let schemas = generation.schemas()?;
+        let stream = stream.unwrap_or(stored);
+        let cursors =
+            cursors.into_iter().map(|(sink, seq)| (sink, Cursor { seq, written: true })).collect();
+        let newest = Newest::found(generation, stream, first_seq, counts, schemas);
+        Ok(Self { newest, stream, cursors, last_seq, torn: end.torn })
+    }
+}
+
+fn uncertain(reason: &str, from_ms: i64, to_ms: i64) -> Gap {
+    let detail = format!("the end of the log is uncertain: {reason}");
+    salvage::damage_gap(&detail, from_ms, to_ms, (0, 0), 0)
+}
+
+fn unwritten(cursors: std::collections::BTreeMap<String, u64>) -> Cursors {
+    let unwritten = |(sink, seq)| (sink, Cursor { seq, written: false });
+    cursors.into_iter().map(unwritten).collect()
+}
+
+fn written_ms(file: &Path) -> Option<i64> {
+    let modified = fs::metadata(file).and_then(|metadata| metadata.modified()).ok()?;
+    (modified > UNIX_EPOCH).then(|| crate::clock::unix_ms(modified))
+}
+
+/// Removes what a crash left half done: files being written, generations being created or removed.
+/// A generation that was being rebuilt is either finished or begun anew.
+fn clean_up(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("del") => fs::remove_dir_all(&path)?,
+            Some("part") => fs::remove_file(&path)?,
+            Some("new") => {
+                let place = path.with_extension("gen");
+                match sidecar::read_tail(&path).is_some() && !place.exists() {
+                    true => fs::rename(&path, place)?,
+                    false => fs::remove_dir_all(&path)?,
+                }
+            }
+            Some("gen") if !sidecar::has_head(&path) && is_unfinished(&path) => {
+                sidecar::remove_directory(&path)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A generation without a head was never finished, unless records are in it.
+fn is_unfinished(path: &Path) -> bool {
+    carve::scan(&path.join(DATA_FILE), 0).is_ok_and(|carved| carved.traces_to == 0)
+}
+
+/// Everything that makes up the row, in order. What a gap covers goes: it was being dropped.
+fn list(directory: &Path) -> io::Result<Vec<Stretch>> {
+    let mut stretches = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|stem| stem.to_str()).and_then(|s| s.parse().ok());
+        let Some(seq) = name.filter(|seq: &u64| *seq > 0) else { continue };
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("gen") => {
+                let head = sidecar::read_head(&path);
+                let first_seq = head.map_or(seq, |(_, first)| first.max(seq));
+                let stream = head.map(|(stream, _)| stream);
+                stretches.push(Stretch { first_seq, path, stream, gap: None });
+            }
+            Some("gap") => stretches.push(read_gap(path, seq)),
+            _ => {}
+        }
+    }
+    remove_covered(&mut stretches)?;
+    stretches.sort_by_key(|stretch| stretch.first_seq);
+    Ok(stretches)
+}
+
+fn read_gap(path: PathBuf, seq: u64) -> Stretch {
+    let stand_in = sidecar::read_gap(&path).unwrap_or_else(|| {
+        tracing::error!(path = %path.display(), seq, "a gap of the log is damaged");
+        let gap = salvage::damage_gap("the note of a gap was damaged", 0, 0, (seq, seq), 0);
+        StandIn { stream: SledWal::new_stream(), first_seq: seq, gap }
+    });
+    let StandIn { stream, first_seq, gap } = stand_in;
+    Stretch { first_seq, path, stream: Some(stream), gap: Some(gap) }
+}
+
+/// Removes what a gap stands for: it was being dropped, or two gaps were becoming one.
+fn remove_covered(stretches: &mut Vec<Stretch>) -> io::Result<()> {
+    let range = |stretch: &Stretch| {
+        let last_seq = stretch.gap.as_ref().map(|gap| gap.last_seq)?;
+        Some((stretch.first_seq, last_seq))
+    };
+    let gaps: Vec<(u64, u64)> = stretches.iter().filter_map(range).collect();
+    let is_covered = |stretch: &Stretch| {
+        let own = range(stretch);
+        gaps.iter().any(|gap| own != Some(*gap) && (gap.0..=gap.1).contains(&stretch.first_seq))
+    };
+    for covered in stretches.extract_if(.., |stretch| is_covered(stretch)) {
+        match covered.gap {
+            Some(_) => fs::remove_file(&covered.path)?,
+            None => sidecar::remove_directory(&covered.path)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Damaged generations, kept for a person to look at: `<log>/quarantine/<first seq>-<n>/`.
+//!
+//! Bounded in number and bytes; what lies here goes before any record does.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{limits::QUARANTINE_ENTRIES_MAX, sidecar};
+
+const DIRECTORY: &str = "quarantine";
+
+/// The directory and what lies in it.
+#[derive(Debug)]
+pub(super) struct Quarantine {
+    directory: PathBuf,
+    bytes_max: u64,
+    /// Oldest first, with bytes on disk.
+    entries: Vec<(PathBuf, u64)>,
+}
+
+impl Quarantine {
+    /// The quarantine of a log's directory, for at most `bytes_max` bytes on disk.
+    pub(super) fn open(log: &Path, bytes_max: u64) -> Self {
+        let directory = log.join(DIRECTORY);
+        let mut entries: Vec<_> =
+            fs::read_dir(&directory).into_iter().flatten().flatten().collect();
+        entries
+            .sort_by_key(|entry| (entry.metadata().and_then(|m| m.modified()).ok(), entry.path()));
+        let sized = |path: PathBuf| (path.clone(), sidecar::disk_bytes(&path));
+        let entries = entries.into_iter().map(|entry| sized(entry.path())).collect();
+        let mut quarantine = Self { directory, bytes_max, entries };
+        quarantine.trim();
+        quarantine
+    }
+
+    /// Bytes that it takes on disk.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.entries.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Moves a damaged generation here; returns where it lies now, as long as there is room for it.
+    pub(super) fn put(&mut self, generation: &Path) -> io::Result<PathBuf> {
+        if !self.directory.exists() {
+            DirBuilder::new().mode(0o700).create(&self.directory)?;
+        }
+        let name = generation.file_stem().unwrap_or_default().to_string_lossy();
+        let free = |n: &u32| !self.directory.join(format!("{name}-{n}")).exists();
+        let n = (1..).find(free).unwrap_or_default();
+        let path = self.directory.join(format!("{name}-{n}"));
+        fs::rename(generation, &path)?;
+        self.entries.push((path.clone(), sidecar::disk_bytes(&path)));
+        self.trim();
+        Ok(path)
+    }
+
+    /// Removes the oldest; false if there is none.
+    pub(super) fn remove_oldest(&mut self) -> bool {
+        if self.entries.is_empty() {
+            return false;
+        }
+        let (path, bytes) = self.entries.remove(0);
+        match fs::remove_dir_all(&path) {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), bytes, "removed a quarantined generation of the log");
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "can't remove a quarantined generation");
+            }
+        }
+        true
+    }
+
+    fn trim(&mut self) {
+        while self.entries.len() > QUARANTINE_ENTRIES_MAX || self.disk_bytes() > self.bytes_max {
+            if !self.remove_oldest() {
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounded_in_number_and_bytes() {
+        let log = tempfile::tempdir().unwrap();
+        let damaged = |bytes: usize| {
+            let path = log.path().join("00000000000000000007.gen");
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("db"), vec![1; bytes]).unwrap();
+            path
+        };
+        let mut quarantine = Quarantine::open(log.path(), 1 << 20);
+        let first = quarantine.put(&damaged(1)).unwrap();
+        assert!(first.ends_with("quarantine/00000000000000000007-1"), "{first:?}");
+        for _ in 0..QUARANTINE_ENTRIES_MAX {
+            assert!(quarantine.put(&damaged(1)).unwrap().exists());
+        }
+        assert!(!first.exists());
+        let large = quarantine.put(&damaged(1_000_000)).unwrap();
+        assert!(large.exists());
+        assert!(quarantine.disk_bytes() <= 1 << 20);
+        assert_eq!(Quarantine::open(log.path(), 1 << 20).entries, quarantine.entries);
+    }
+}

@@ -1,0 +1,126 @@
+//! The row of what is no longer written: sealed generations, and gaps in the place of dropped ones.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::PathBuf,
+};
+
+use wire::{Gap, StreamId};
+
+use super::sidecar::{self, StandIn, Tally};
+
+/// One stretch of the log.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// First number it covers.
+    pub(super) first_seq: u64,
+    /// Last number it covers.
+    pub(super) last_seq: u64,
+    /// The stream its records belong to.
+    pub(super) stream: StreamId,
+    /// What lies in it.
+    pub(super) tally: Tally,
+    /// Where: a generation's directory or a gap's file.
+    pub(super) path: PathBuf,
+    /// Bytes on disk.
+    pub(super) disk_bytes: u64,
+    /// Set if it is a gap.
+    pub(super) gap: Option<OpenGap>,
+}
+
+/// A gap that stands for dropped generations.
+#[derive(Debug)]
+pub(super) struct OpenGap {
+    /// The record; its number is the last one lost, so that it comes where the hole is.
+    pub(super) gap: Gap,
+    /// Sinks that have been given it: for them it can't grow any more.
+    pub(super) given: BTreeSet<String>,
+}
+
+impl Entry {
+    /// An entry for a gap whose file was written.
+    pub(super) fn of_gap(stand_in: StandIn, path: PathBuf) -> Self {
+        let StandIn { stream, first_seq, gap } = stand_in;
+        let mut tally = Tally::default();
+        tally.add(gap.from_ms, 0);
+        Self {
+            first_seq,
+            last_seq: gap.last_seq,
+            stream,
+            tally,
+            disk_bytes: sidecar::disk_bytes(&path),
+            path,
+            gap: Some(OpenGap { gap, given: BTreeSet::new() }),
+        }
+    }
+
+    /// Records and samples after `acked_seq`. Where only a part lies after it, ticks are taken to be
+    /// alike and evenly spaced: counting them would mean opening the generation.
+    pub(super) fn after(&self, acked_seq: u64) -> Tally {
+        if acked_seq < self.first_seq {
+            return self.tally;
+        }
+        let covered = self.last_seq + 1 - self.first_seq;
+        let left = self.last_seq.saturating_sub(acked_seq);
+        if left == 0 || self.gap.is_some() {
+            return if left == 0 { Tally::default() } else { self.tally };
+        }
+        let part =
+            |of: u64| (u128::from(of) * u128::from(left)).div_ceil(u128::from(covered)) as u64;
+        let span = self.tally.last_ms.abs_diff(self.tally.first_ms);
+        let later = i64::try_from(span - part(span).min(span)).unwrap_or(0);
+        Tally {
+            records: part(self.tally.records),
+            samples: part(self.tally.samples),
+            first_ms: self.tally.first_ms.saturating_add(later),
+            last_ms: self.tally.last_ms,
+        }
+    }
+}
+
+/// Index of the first entry that holds anything from `seq` on.
+pub(super) fn position(row: &VecDeque<Entry>, seq: u64) -> Option<usize> {
+    let index = row.partition_point(|entry| entry.last_seq < seq);
+    (index < row.len()).then_some(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(first_seq: u64, last_seq: u64) -> Entry {
+        let records = last_seq + 1 - first_seq;
+        Entry {
+            first_seq,
+            last_seq,
+            stream: StreamId::from_bytes([0; 16]),
+            tally: Tally { records, samples: records * 7, first_ms: 1_000, last_ms: 2_000 },
+            path: PathBuf::new(),
+            disk_bytes: 0,
+            gap: None,
+        }
+    }
+
+    #[test]
+    fn finds_by_number() {
+        let row = VecDeque::from([entry(5, 9), entry(10, 10), entry(11, 20)]);
+        for (seq, expected) in
+            [(1, Some(0)), (9, Some(0)), (10, Some(1)), (11, Some(2)), (20, Some(2)), (21, None)]
+        {
+            assert_eq!(position(&row, seq), expected, "{seq}");
+        }
+    }
+
+    #[test]
+    fn counts_what_is_left() {
+        let check = |acked_seq, records, samples, first_ms| {
+            let left = entry(11, 20).after(acked_seq);
+            assert_eq!((left.records, left.samples, left.first_ms), (records, samples, first_ms));
+        };
+        check(0, 10, 70, 1_000);
+        check(10, 10, 70, 1_000);
+        check(15, 5, 35, 1_500);
+        check(19, 1, 7, 1_900);
+        check(20, 0, 0, 0);
+    }
+}

@@ -1,0 +1,278 @@
+//! What becomes of a damaged generation.
+//!
+//! Its data file is carved for whole records; a new generation is made of them, with a gap in every
+//! hole, and takes its place; the original goes to quarantine. If nothing is left of it, a gap takes
+//! its place. Nothing of this is done for an I/O error: a full disk is no damage.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use wire::{EncodedSchema, Gap, GapReason, Kind, SchemaId, StreamId, envelope, request::Body};
+
+use super::{
+    WalError,
+    carve::{self, Carved},
+    generation::{DATA_FILE, Fault, Generation, Schemas},
+    log::SledWal,
+    newest::{Cursors, Newest},
+    row::Entry,
+    sidecar::{self, StandIn},
+};
+
+/// A stretch of the log whose generation is damaged.
+struct Damaged {
+    path: PathBuf,
+    stream: StreamId,
+    /// First number that is still wanted.
+    from: u64,
+    /// First number that it held.
+    entry_first_seq: u64,
+    /// Last number that was in it.
+    last_seq: u64,
+    /// Times that what is missing lies between, as far as known.
+    first_ms: Option<i64>,
+    last_ms: Option<i64>,
+    /// What is wrong with it.
+    reason: String,
+}
+
+/// A record of the new generation.
+pub(super) struct Piece {
+    pub(super) seq: u64,
+    pub(super) kind: Kind,
+    pub(super) time_ms: i64,
+    pub(super) samples: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl SledWal {
+    /// Makes sure that a generation of the row is open; false if it was damaged and is now replaced.
+    pub(super) fn open_reader(&mut self, index: usize) -> Result<bool, WalError> {
+        let Some(entry) = self.row.get(index) else { return Ok(false) };
+        let (first_seq, last_seq) = (entry.first_seq, entry.last_seq);
+        if self.readers.peek(first_seq).is_some() {
+            return Ok(true);
+        }
+        let path = entry.path.clone();
+        // Opening makes sled cut off what it can't read: what is there is looked at before.
+        let carved = carve::scan(&path.join(DATA_FILE), first_seq.max(self.acked_seq() + 1))
+            .map_err(|source| WalError::Io { operation: "scan", path: path.clone(), source })?;
+        match self.open_whole(&path, last_seq) {
+            Ok((generation, schemas)) => {
+                self.readers.keep(first_seq, generation, schemas);
+                if let Some(entry) = self.row.get_mut(index) {
+                    entry.disk_bytes = sidecar::disk_bytes(&path);
+                }
+                Ok(true)
+            }
+            Err(Fault::Damaged(reason)) => {
+                self.repair(index, &reason, Some(carved))?;
+                Ok(false)
+            }
+            Err(fault) => Err(fault.into_error("open generation", &path)),
+        }
+    }
+
+    fn open_whole(&mut self, path: &Path, last_seq: u64) -> Result<(Generation, Schemas), Fault> {
+        let generation = self.reserve.give_for(|| Generation::open(path))?;
+        let end = generation.end()?.last_seq.unwrap_or(0);
+        if end < last_seq {
+            return Err(Fault::Damaged(format!("ends with record {end} instead of {last_seq}")));
+        }
+        let schemas = generation.schemas()?;
+        Ok((generation, schemas))
+    }
+
+    /// Replaces a damaged generation of the row by what can be saved of it.
+    pub(super) fn repair(
+        &mut self,
+        index: usize,
+        reason: &str,
+        carved: Option<Carved>,
+    ) -> Result<(), WalError> {
+        if index + 1 == self.row.len() {
+            // Repaired, it looks sound: that the log goes on elsewhere has to be on disk before.
+            self.make_newest()?;
+        }
+        let Some(entry) = self.row.get(index) else { return Ok(()) };
+        let known = |time_ms| (entry.tally.records > 0 && time_ms != 0).then_some(time_ms);
+        let damaged = Damaged {
+            path: entry.path.clone(),
+            stream: entry.stream,
+            from: entry.first_seq.max(self.acked_seq() + 1),
+            entry_first_seq: entry.first_seq,
+            last_seq: entry.last_seq,
+            first_ms: known(entry.tally.first_ms),
+            last_ms: known(entry.tally.last_ms),
+            reason: reason.to_owned(),
+        };
+        self.readers.close(entry.first_seq);
+        let carved = match carved {
+            Some(carved) => Ok(carved),
+            None => carve::scan(&damaged.path.join(DATA_FILE), damaged.from),
+        };
+        let carved = carved.map_err(|source| io_error("scan", &damaged.path, source))?;
+        self.row[index] = self.rebuild(&damaged, &carved)?;
+        self.find_oldest();
+        Ok(())
+    }
+
+    /// Makes what is to stand in the place of a damaged generation, and puts it there.
+    fn rebuild(&mut self, damaged: &Damaged, carved: &Carved) -> Result<Entry, WalError> {
+        let pieces = pieces(damaged, carved);
+        let gaps = pieces.iter().filter(|piece| piece.kind == Kind::Gap).count();
+        let (path, reason, records) =
+            (damaged.path.display(), &damaged.reason, pieces.len() - gaps);
+        tracing::error!(%path, reason, records, gaps, "a generation of the log is damaged, saving what is readable");
+        if let [only] = pieces.as_slice()
+            && let Some(gap) = gap_of(&only.bytes)
+        {
+            return self.stand_in(damaged, gap);
+        }
+        let schemas = self.schemas_of(&pieces, carved);
+        let aside = damaged.path.with_extension("new");
+        let made = make(&aside, damaged, &pieces, &schemas);
+        let mut entry = made.map_err(|fault| fault.into_error("rebuild generation", &aside))?;
+        self.put_aside(&damaged.path)?;
+        fs::rename(&aside, &damaged.path)
+            .and_then(|()| sidecar::sync_directory(&self.directory))
+            .map_err(|source| io_error("rename", &aside, source))?;
+        entry.path.clone_from(&damaged.path);
+        Ok(entry)
+    }
+
+    /// Puts a gap in the place of a generation of which nothing is left.
+    fn stand_in(&mut self, damaged: &Damaged, gap: Gap) -> Result<Entry, WalError> {
+        let (stream, first_seq) = (damaged.stream, damaged.entry_first_seq);
+        let stand_in = StandIn { stream, first_seq, gap };
+        let path = sidecar::write_gap(&self.directory, &stand_in)
+            .map_err(|source| io_error("write gap", &self.directory, source))?;
+        self.put_aside(&damaged.path)?;
+        Ok(Entry::of_gap(stand_in, path))
+    }
+
+    fn put_aside(&mut self, path: &Path) -> Result<(), WalError> {
+        let moved = self.quarantine.put(path);
+        let moved = moved.map_err(|source| io_error("quarantine", path, source))?;
+        tracing::warn!(path = %moved.display(), "the damaged original lies in quarantine");
+        Ok(())
+    }
+
+    /// Every schema that was carved, and those that the pieces name and another generation has.
+    fn schemas_of(&self, pieces: &[Piece], carved: &Carved) -> Vec<Arc<EncodedSchema>> {
+        let mut schemas = carved.schemas.clone();
+        for id in pieces.iter().flat_map(|piece| schemas_named(&piece.bytes)) {
+            if !schemas.contains_key(&id)
+                && let Some(schema) = self.known_schema(id)
+            {
+                schemas.insert(id, schema);
+            }
+        }
+        schemas.into_values().collect()
+    }
+}
+
+/// Makes a generation of pieces, sealed and durable.
+fn make(
+    path: &Path,
+    damaged: &Damaged,
+    pieces: &[Piece],
+    schemas: &[Arc<EncodedSchema>],
+) -> Result<Entry, Fault> {
+    let (stream, from) = (damaged.stream, damaged.from);
+    let generation = Generation::create(path, stream, from, std::iter::empty())?;
+    let mut newest = Newest::empty(generation, stream, from);
+    newest.put_schemas(schemas)?;
+    for piece in pieces {
+        newest.put_record(piece.seq, &piece.bytes, piece.kind, piece.time_ms, piece.samples)?;
+    }
+    newest.put_counts()?;
+    newest.sync(&mut Cursors::default())?;
+    let entry = newest.entry(damaged.last_seq);
+    sidecar::write_tail(path, entry.last_seq, &entry.tally)
+        .map_err(|source| Fault::Io(io_error("write", path, source)))?;
+    Ok(entry)
+}
+
+/// The records from `from` to `last_seq` that were carved, and gaps for those that were not.
+fn pieces(damaged: &Damaged, carved: &Carved) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut expected = damaged.from;
+    for (seq, bytes) in carved.records.range(damaged.from..=damaged.last_seq) {
+        let piece = piece(*seq, bytes.clone());
+        let covered =
+            gap_of(bytes).is_some_and(|gap| gap.last_seq == *seq && gap.first_seq <= expected);
+        if *seq > expected && !covered {
+            let from_ms = pieces.last().map(|piece| piece.time_ms).or(damaged.first_ms);
+            pieces.push(hole(damaged, expected, seq - 1, from_ms, Some(piece.time_ms)));
+        }
+        expected = seq + 1;
+        pieces.push(piece);
+    }
+    if expected <= damaged.last_seq {
+        let from_ms = pieces.last().map(|piece| piece.time_ms).or(damaged.first_ms);
+        pieces.push(hole(damaged, expected, damaged.last_seq, from_ms, damaged.last_ms));
+    }
+    pieces
+}
+
+fn hole(
+    damaged: &Damaged,
+    first: u64,
+    last: u64,
+    from_ms: Option<i64>,
+    to_ms: Option<i64>,
+) -> Piece {
+    let (from_ms, to_ms) = (from_ms.or(to_ms).unwrap_or(0), to_ms.or(from_ms).unwrap_or(0));
+    let records = last + 1 - first;
+    let gap = damage_gap(&damaged.reason, from_ms, to_ms.max(from_ms), (first, last), records);
+    // Far shorter than the longest payload: it always has an envelope.
+    let bytes = envelope::encode(Kind::Gap, last, &gap.encode()).unwrap_or_default();
+    Piece { seq: last, kind: Kind::Gap, time_ms: from_ms, samples: 0, bytes }
+}
+
+/// A gap for what damage took.
+pub(super) fn damage_gap(
+    reason: &str,
+    from_ms: i64,
+    to_ms: i64,
+    (first_seq, last_seq): (u64, u64),
+    records: u64,
+) -> Gap {
+    let cut = reason.floor_char_boundary(wire::limits::TEXT_BYTES_MAX);
+    let detail = reason[..cut].to_owned();
+    let reason = GapReason::LogDamaged;
+    Gap { reason, from_ms, to_ms, first_seq, last_seq, records, samples: 0, detail }
+}
+
+/// A carved record with what its payload says of it.
+pub(super) fn piece(seq: u64, bytes: Vec<u8>) -> Piece {
+    let found = envelope::split_first(&bytes).ok().map(|(found, _)| found);
+    let kind = found.as_ref().map_or(Kind::Metrics, |found| found.kind);
+    let (time_ms, samples) = match found.as_ref().map(Body::decode) {
+        Some(Ok(Body::Metrics(tick))) => (tick.time_ms, tick.values.len() as u64),
+        Some(Ok(Body::Gap(gap))) => (gap.from_ms, 0),
+        _ => (0, 0),
+    };
+    Piece { seq, kind, time_ms, samples, bytes }
+}
+
+fn gap_of(bytes: &[u8]) -> Option<Gap> {
+    let (found, _) = envelope::split_first(bytes).ok()?;
+    Gap::decode(found.payload).ok().filter(|_| found.kind == Kind::Gap)
+}
+
+fn schemas_named(bytes: &[u8]) -> Vec<SchemaId> {
+    let found = envelope::split_first(bytes).ok().map(|(found, _)| Body::decode(&found));
+    match found {
+        Some(Ok(Body::Metrics(tick))) => tick.schemas,
+        _ => Vec::new(),
+    }
+}
+
+fn io_error(operation: &'static str, path: &Path, source: io::Error) -> WalError {
+    WalError::Io { operation, path: path.to_owned(), source }
+}

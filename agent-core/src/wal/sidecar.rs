@@ -1,0 +1,261 @@
+//! Small files beside the databases: what must be known without opening one, or survive its loss.
+//!
+//! Each is one envelope of kind `Part` (the kind that never leaves a host) for its magic, version and
+//! checksum, its `seq` the number the file is about:
+//!
+//! ```text
+//! <generation>/head   first seq  stream id 16          written last at creation: no head, never finished
+//! <generation>/tail   last seq   records u64 · samples u64 · first_ms i64 · last_ms i64
+//! <last seq>.gap      last seq   stream id 16 · first seq of what it stands for u64 · payload of the record
+//! last                last seq   stream id 16          rewritten after each append, not synced
+//! ```
+//! Numbers are little endian.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Write as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use wire::{Gap, Kind, StreamId, envelope};
+
+/// What lies in a stretch of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Records.
+    pub(super) records: u64,
+    /// Samples in them.
+    pub(super) samples: u64,
+    /// Unix milliseconds of the first.
+    pub(super) first_ms: i64,
+    /// Unix milliseconds of the last.
+    pub(super) last_ms: i64,
+}
+
+impl Tally {
+    /// Counts one more record.
+    pub(super) fn add(&mut self, time_ms: i64, samples: u64) {
+        if self.records == 0 {
+            self.first_ms = time_ms;
+        }
+        self.records += 1;
+        self.samples += samples;
+        self.last_ms = time_ms;
+    }
+
+    /// 32 bytes.
+    pub(super) fn encode(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&self.records.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.samples.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.first_ms.to_le_bytes());
+        bytes[24..].copy_from_slice(&self.last_ms.to_le_bytes());
+        bytes
+    }
+
+    /// What [`Tally::encode`] gave.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let [records, samples, first_ms, last_ms] = words else { return None };
+        rest.is_empty().then(|| Self {
+            records: u64::from_le_bytes(*records),
+            samples: u64::from_le_bytes(*samples),
+            first_ms: i64::from_le_bytes(*first_ms),
+            last_ms: i64::from_le_bytes(*last_ms),
+        })
+    }
+}
+
+/// Writes a generation's head durably.
+pub(super) fn write_head(generation: &Path, stream: StreamId, first_seq: u64) -> io::Result<()> {
+    write(&generation.join("head"), first_seq, stream.as_bytes())
+}
+
+/// Whether a generation's creation was finished.
+pub(super) fn has_head(generation: &Path) -> bool {
+    generation.join("head").exists()
+}
+
+/// A generation's stream and first seq; `None` if the file is absent or damaged.
+pub(super) fn read_head(generation: &Path) -> Option<(StreamId, u64)> {
+    let (first_seq, payload) = read(&generation.join("head"))?;
+    Some((StreamId::from_bytes(payload.try_into().ok()?), first_seq))
+}
+
+/// Writes a generation's tail durably.
+pub(super) fn write_tail(generation: &Path, last_seq: u64, tally: &Tally) -> io::Result<()> {
+    write(&generation.join("tail"), last_seq, &tally.encode())
+}
+
+/// A generation's last seq and tally; `None` if the file is absent or damaged.
+pub(super) fn read_tail(generation: &Path) -> Option<(u64, Tally)> {
+    let (last_seq, payload) = read(&generation.join("tail"))?;
+    Some((last_seq, Tally::decode(&payload)?))
+}
+
+/// Where the gap that ends with `last_seq` lies.
+pub(super) fn gap_path(directory: &Path, last_seq: u64) -> PathBuf {
+    directory.join(format!("{last_seq:020}.gap"))
+}
+
+/// A gap record that stands for a stretch of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StandIn {
+    /// The stream it belongs to.
+    pub(super) stream: StreamId,
+    /// Where the stretch begins; the gap may begin later, with what was still wanted.
+    pub(super) first_seq: u64,
+    /// The record; the stretch ends with it.
+    pub(super) gap: Gap,
+}
+
+/// Writes a gap durably; returns its path.
+pub(super) fn write_gap(directory: &Path, stand_in: &StandIn) -> io::Result<PathBuf> {
+    let StandIn { stream, first_seq, gap } = stand_in;
+    let path = gap_path(directory, gap.last_seq);
+    let payload = [stream.as_bytes(), &first_seq.to_le_bytes()[..], &gap.encode()].concat();
+    write(&path, gap.last_seq, &payload)?;
+    Ok(path)
+}
+
+/// A gap; `None` if the file is damaged.
+pub(super) fn read_gap(path: &Path) -> Option<StandIn> {
+    let (last_seq, payload) = read(path)?;
+    let (stream, rest) = payload.split_first_chunk()?;
+    let (first_seq, gap) = rest.split_first_chunk()?;
+    let (stream, first_seq) = (StreamId::from_bytes(*stream), u64::from_le_bytes(*first_seq));
+    let gap = Gap::decode(gap).ok().filter(|gap| gap.last_seq == last_seq)?;
+    (first_seq <= last_seq).then_some(StandIn { stream, first_seq, gap })
+}
+
+/// The highest durable seq, told apart from the databases: never ahead of them, and behind by at most
+/// one append after a kill, by what the kernel had not yet written after a power cut. A log that ends
+/// before it has lost its end.
+#[derive(Debug)]
+pub(super) struct Witness {
+    file: File,
+}
+
+impl Witness {
+    /// Opens it, and reads what it says.
+    pub(super) fn open(directory: &Path) -> io::Result<(Self, Option<(StreamId, u64)>)> {
+        let path = directory.join("last");
+        let said = read(&path).and_then(|(last_seq, payload)| {
+            Some((StreamId::from_bytes(payload.try_into().ok()?), last_seq))
+        });
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        Ok((Self { file }, said))
+    }
+
+    /// Says it.
+    pub(super) fn say(&self, stream: StreamId, last_seq: u64) -> io::Result<()> {
+        let bytes = envelope::encode(Kind::Part, last_seq, stream.as_bytes());
+        self.file.write_all_at(&bytes.unwrap_or_default(), 0)
+    }
+}
+
+fn write(path: &Path, seq: u64, payload: &[u8]) -> io::Result<()> {
+    // Far shorter than the longest payload: it always has an envelope.
+    let bytes = envelope::encode(Kind::Part, seq, payload).unwrap_or_default();
+    let mut aside = OsString::from(path);
+    aside.push(".part");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    let written = file.write_all(&bytes).and_then(|()| file.sync_all());
+    written.and_then(|()| fs::rename(&aside, path)).inspect_err(|_| {
+        let _ = fs::remove_file(&aside);
+    })?;
+    sync_directory(path.parent().unwrap_or(path))
+}
+
+fn read(path: &Path) -> Option<(u64, Vec<u8>)> {
+    let bytes = fs::read(path).ok()?;
+    let (found, _) = envelope::split_first(&bytes).ok()?;
+    (found.kind == Kind::Part).then(|| (found.seq, found.payload.to_vec()))
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Removes a directory so that a crash leaves it whole or marked for removal; not there is fine.
+pub(super) fn remove_directory(directory: &Path) -> io::Result<()> {
+    let doomed = directory.with_extension("del");
+    match fs::rename(directory, &doomed) {
+        Ok(()) => fs::remove_dir_all(doomed),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes that a file or everything below a directory takes on disk; what vanishes meanwhile is 0.
+pub(super) fn disk_bytes(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    let below = match fs::read_dir(path) {
+        Ok(entries) if metadata.is_dir() => {
+            entries.flatten().map(|entry| disk_bytes(&entry.path())).sum()
+        }
+        _ => 0,
+    };
+    below + metadata.blocks() * 512
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::GapReason;
+
+    use super::*;
+
+    const STREAM: StreamId = StreamId::from_bytes([9; 16]);
+
+    #[test]
+    fn what_was_written_is_read_and_damage_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let tally = Tally { records: 3, samples: 1_000, first_ms: -5, last_ms: i64::MAX };
+        let gap = Gap {
+            reason: GapReason::LogOverflow,
+            from_ms: 1,
+            to_ms: 2,
+            first_seq: 3,
+            last_seq: 9,
+            records: 7,
+            samples: 0,
+            detail: String::new(),
+        };
+        write_head(path, STREAM, 7).unwrap();
+        write_tail(path, 9, &tally).unwrap();
+        let stand_in = StandIn { stream: STREAM, first_seq: 2, gap };
+        let gap_path = write_gap(path, &stand_in).unwrap();
+        assert!(has_head(path));
+        assert_eq!(read_head(path), Some((STREAM, 7)));
+        assert_eq!(read_tail(path), Some((9, tally)));
+        assert_eq!(read_gap(&gap_path), Some(stand_in));
+
+        let flip = |file: &Path| {
+            let mut bytes = fs::read(file).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(file, bytes).unwrap();
+        };
+        flip(&path.join("head"));
+        flip(&path.join("tail"));
+        flip(&gap_path);
+        assert!(has_head(path));
+        assert_eq!((read_head(path), read_tail(path), read_gap(&gap_path)), (None, None, None));
+    }
+
+    #[test]
+    fn the_witness_says_the_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let (witness, said) = Witness::open(directory.path()).unwrap();
+        assert_eq!(said, None);
+        for seq in [1, u64::MAX, 5] {
+            witness.say(STREAM, seq).unwrap();
+        }
+        assert_eq!(Witness::open(directory.path()).unwrap().1, Some((STREAM, 5)));
+    }
+}
