@@ -1,2 +1,80 @@
-//! Placeholder.
-fn main() {}
+//! `holdfast-agent`: parses arguments, runs a command, turns the result into an exit code.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+
+mod assemble;
+mod cli;
+mod heartbeat;
+mod logging;
+mod once;
+mod run;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use agent_core::config::Config;
+use anyhow::Result;
+use clap::Parser as _;
+use settings::{Loaded, Problems};
+
+use crate::cli::{Arguments, Command};
+
+/// Version of the agent, as it tells the hub.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+const USAGE_ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads us has had enough: `holdfast-agent once | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let is_usage = error.is::<Problems>();
+            eprintln!("{}{error:#}", if is_usage { "" } else { "error: " });
+            if is_usage { ExitCode::from(USAGE_ERROR) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn execute(arguments: &Arguments) -> Result<()> {
+    match &arguments.command {
+        Command::Run => run::run(arguments),
+        Command::Once { format } => once::run(&load(arguments)?.config, (*format).into()),
+        Command::CheckConfig => check_config(arguments),
+        Command::PrintConfig => {
+            let effective = load(arguments)?.effective;
+            Ok(io::stdout().write_all(effective.to_toml().as_bytes())?)
+        }
+        Command::Version => Ok(writeln!(io::stdout(), "holdfast-agent {VERSION}")?),
+    }
+}
+
+fn load(arguments: &Arguments) -> Result<Loaded<Config>, Problems> {
+    Config::load(arguments.inputs(), collectors::REGISTRY)
+}
+
+/// All that `run` would refuse, without touching log or network.
+fn check_config(arguments: &Arguments) -> Result<()> {
+    let config = load(arguments)?.config;
+    config.require_sinks()?;
+    logging::check(&config.log.level)?;
+    let collectors = assemble::collectors(&config)?.len();
+    assemble::check_sinks(&config)?;
+    let sinks: Vec<&str> = config.sinks.keys().map(String::as_str).collect();
+    writeln!(
+        io::stdout(),
+        "configuration is good: {collectors} collectors every {}, sinks: {}",
+        config.interval,
+        sinks.join(", ")
+    )?;
+    Ok(())
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,190 @@
+//! From a configuration to what it asks for: the only file that names every collector and every sink.
+
+use std::{rc::Rc, time::Duration};
+
+use agent_core::{
+    Collector, Plan, PlannedSink, Sink, Status,
+    clock::SystemClock,
+    config::{self, Config, SinkConfig},
+    wal::WalOptions,
+};
+use anyhow::{Context as _, Result};
+use collectors::REGISTRY;
+use settings::Size;
+use sinks::{FileConfig, FileSink, Format, HttpConfig, HttpSink, Identity, StdoutSink};
+use wire::AgentId;
+
+use crate::{VERSION, heartbeat::Heart};
+
+/// What every plan of one agent is made with.
+pub(crate) struct Assembly {
+    pub(crate) agent_id: AgentId,
+    pub(crate) status: Status,
+}
+
+impl Assembly {
+    /// Everything that a configuration asks for.
+    ///
+    /// # Errors
+    /// Names the collector or sink that can't be made.
+    pub(crate) fn plan(&self, config: &Config) -> Result<Plan> {
+        let mut plan = Plan {
+            interval: config.interval.get(),
+            collector_deadline: config.collector_deadline(),
+            shutdown_deadline: config.shutdown_deadline.get(),
+            collectors: collectors(config)?,
+            sinks: Vec::new(),
+            companions: Vec::new(),
+        };
+        for (name, sink) in &config.sinks {
+            self.add_sink(&mut plan, config, name, sink)
+                .with_context(|| format!("sinks.{name}"))?;
+        }
+        Ok(plan)
+    }
+
+    fn add_sink(
+        &self,
+        plan: &mut Plan,
+        config: &Config,
+        name: &str,
+        sink: &SinkConfig,
+    ) -> Result<()> {
+        let mut phase = Duration::ZERO;
+        let sink: Box<dyn Sink> = match sink {
+            SinkConfig::Http(http) => {
+                let sink = http_sink(config, http, self.agent_id)?;
+                phase = phase_of(self.agent_id, plan.interval);
+                plan.companions.push(self.heart(config, name, &sink).beat());
+                Box::new(sink)
+            }
+            SinkConfig::Stdout(stdout) => {
+                Box::new(StdoutSink::stdout(format(stdout.format), Some(hostname(config))))
+            }
+            SinkConfig::File(file) => Box::new(file_sink(config, file)?),
+        };
+        plan.sinks.push(PlannedSink { name: name.to_owned(), sink, phase });
+        Ok(())
+    }
+
+    fn heart(&self, config: &Config, name: &str, sink: &HttpSink) -> Heart {
+        Heart {
+            client: sink.heartbeats(),
+            sink: name.to_owned(),
+            identity: identity(config, self.agent_id),
+            interval: config.interval.get(),
+            status: self.status.clone(),
+        }
+    }
+}
+
+/// The collectors that are on, in the order of the registry.
+///
+/// # Errors
+/// Names the option that can't be used.
+pub(crate) fn collectors(config: &Config) -> Result<Vec<(String, Box<dyn Collector>)>> {
+    let roots = config.roots();
+    let enabled = REGISTRY.iter().filter_map(|line| {
+        let collector = config.collectors.get(line.name);
+        let enabled = collector.map_or(line.default_enabled, |collector| collector.enabled);
+        enabled.then(|| (line, collector.map(|collector| collector.options.clone())))
+    });
+    enabled
+        .map(|(line, options)| {
+            let built = collectors::build(line, &roots, &options.unwrap_or_default())?;
+            Ok((line.name.to_owned(), built))
+        })
+        .collect()
+}
+
+/// Whether every sink can be made; none is opened or connected.
+///
+/// # Errors
+/// Names the sink that can't be made.
+pub(crate) fn check_sinks(config: &Config) -> Result<()> {
+    let nobody = AgentId::from_bytes([0; 16]);
+    for (name, sink) in &config.sinks {
+        let checked = match sink {
+            SinkConfig::Http(http) => http_sink(config, http, nobody).map(drop),
+            SinkConfig::Stdout(_) => Ok(()),
+            SinkConfig::File(file) => file_sink(config, file).map(drop),
+        };
+        checked.with_context(|| format!("sinks.{name}"))?;
+    }
+    Ok(())
+}
+
+/// Bounds of the log.
+pub(crate) fn wal_options(config: &Config) -> WalOptions {
+    WalOptions { max_bytes: config.wal.max_bytes.bytes(), max_age: config.wal.max_age.get() }
+}
+
+/// A size as bytes in memory.
+pub(crate) fn bytes(size: Size) -> usize {
+    usize::try_from(size.bytes()).unwrap_or(usize::MAX)
+}
+
+/// The host's name: as configured, else as the kernel has it.
+pub(crate) fn hostname(config: &Config) -> String {
+    let kernel = || nix::unistd::gethostname().ok()?.into_string().ok();
+    config.hostname.clone().or_else(kernel).unwrap_or_else(|| "localhost".to_owned())
+}
+
+fn identity(config: &Config, agent_id: AgentId) -> Identity {
+    let config = config.clone();
+    Identity::new(agent_id, VERSION, move || hostname(&config))
+}
+
+fn http_sink(config: &Config, http: &config::HttpConfig, agent_id: AgentId) -> Result<HttpSink> {
+    let sink_config = HttpConfig {
+        token: http.token.as_ref().map(|token| token.expose().to_owned()),
+        ca_file: http.ca_file.clone(),
+        batch_bytes: bytes(http.max_bytes_per_request),
+        request_timeout: http.timeout.get(),
+        ..HttpConfig::new(&http.url)
+    };
+    Ok(HttpSink::new(sink_config, identity(config, agent_id), Rc::new(SystemClock))?)
+}
+
+fn file_sink(config: &Config, file: &config::FileConfig) -> Result<FileSink> {
+    Ok(FileSink::new(FileConfig {
+        max_bytes: file.max_bytes.bytes(),
+        max_age: Some(file.max_age.get()),
+        keep: usize::try_from(file.keep).unwrap_or(usize::MAX),
+        host: Some(hostname(config)),
+        ..FileConfig::new(&file.path)
+    })?)
+}
+
+const fn format(format: config::Format) -> Format {
+    match format {
+        config::Format::Prometheus => Format::Prometheus,
+        config::Format::Json => Format::Json,
+        config::Format::Pretty => Format::Pretty,
+    }
+}
+
+/// How long this host lets a fresh record lie: its own place in the interval, the same every time, so
+/// that a fleet that ticks at one time doesn't send at one time.
+fn phase_of(agent_id: AgentId, interval: Duration) -> Duration {
+    let mut random = [0; 8];
+    random.copy_from_slice(&agent_id.as_bytes()[..8]);
+    let share = u64::from_be_bytes(random) % 1_000;
+    interval.mul_f64(f64::from(u32::try_from(share).unwrap_or(0)) / 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_spread_over_the_interval() {
+        let interval = Duration::from_secs(10);
+        let phase = |first| phase_of(AgentId::from_bytes([first; 16]), interval);
+        let phases: Vec<Duration> = (0..=255).map(phase).collect();
+        assert!(phases.iter().all(|phase| *phase < interval));
+        let early = phases.iter().filter(|phase| **phase < interval / 2).count();
+        assert!((64..192).contains(&early), "{early} of 256 in the first half");
+        assert_eq!(phase(7), phase(7));
+    }
+}

@@ -1,0 +1,50 @@
+//! What the agent says of itself: lines on standard error, filtered as `RUST_LOG` would.
+
+use std::io::{self, IsTerminal as _};
+
+use anyhow::{Context as _, Result};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry, fmt, layer::SubscriberExt as _, reload,
+    util::SubscriberInitExt as _,
+};
+
+/// Changes the filter while running.
+pub(crate) struct Logging {
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+/// Starts logging.
+///
+/// # Errors
+/// When `level` is not a filter.
+pub(crate) fn start(level: &str) -> Result<Logging> {
+    let (filter, handle) = reload::Layer::new(parse(level)?);
+    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(color);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    Ok(Logging { filter: handle })
+}
+
+/// Says whether `level` is a filter.
+///
+/// # Errors
+/// When it isn't.
+pub(crate) fn check(level: &str) -> Result<()> {
+    parse(level).map(drop)
+}
+
+impl Logging {
+    /// Takes another filter.
+    ///
+    /// # Errors
+    /// When `level` is not a filter.
+    pub(crate) fn set(&self, level: &str) -> Result<()> {
+        self.filter.reload(parse(level)?).context("change the log level")
+    }
+}
+
+fn parse(level: &str) -> Result<EnvFilter> {
+    EnvFilter::try_new(level).with_context(|| {
+        format!("log.level: {level:?} is not a filter such as \"info\" or \"info,sinks=debug\"")
+    })
+}

@@ -1,0 +1,123 @@
+//! The agent's commands as a person uses them.
+
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+fn agent(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-agent"));
+    command.args(arguments).env_clear().envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+const HUB: (&str, &str) = ("SERVER_URL", "http://127.0.0.1:9");
+
+#[test]
+fn version_is_one_line() {
+    let output = agent(&["version"], &[]);
+    assert_eq!(text(&output.stdout), format!("holdfast-agent {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn once_prints_a_page_that_prometheus_reads() {
+    let output = agent(&["once"], &[]);
+    assert!(output.status.success(), "{output:?}");
+    let page = text(&output.stdout);
+    for name in [
+        "node_cpu_seconds_total",
+        "node_load1",
+        "node_memory_MemTotal_bytes",
+        "node_boot_time_seconds",
+        "node_uname_info",
+    ] {
+        assert!(page.contains(&format!("# TYPE {name} ")), "{name} is missing");
+    }
+    assert!(page.contains(r#"node_scrape_collector_success{collector="cpu"} 1"#));
+    let names: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(names.is_sorted_by(|a, b| a < b), "families are sorted, each is there once");
+}
+
+#[test]
+fn once_prints_json() {
+    let output = agent(&["once", "--format", "json"], &[]);
+    let tick: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let samples = tick["samples"].as_array().unwrap();
+    let load = samples.iter().find(|sample| sample["name"] == "node_load1").unwrap();
+    assert!(load["value"].is_number(), "{load}");
+}
+
+#[test]
+fn a_root_without_proc_is_unavailable_not_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().to_str().unwrap();
+    let output = agent(&["once", "--procfs", root, "--sysfs", root], &[]);
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains("meminfo: unavailable on this host"), "{said}");
+    assert!(said.contains(root), "names the file: {said}");
+    assert!(
+        text(&output.stdout).contains(r#"node_scrape_collector_success{collector="meminfo"} 0"#)
+    );
+}
+
+#[test]
+fn mistakes_in_the_configuration_are_named_with_their_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent.toml");
+    let check = |toml: &str, expected: &[&str]| {
+        fs::write(&path, toml).unwrap();
+        let output = agent(&["check-config", "--config", path.to_str().unwrap()], &[HUB]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        for part in expected {
+            assert!(said.contains(part), "{part:?} not in {said:?}");
+        }
+    };
+    check(
+        "interval = \"1s\"\n[wal]\nmax_byte = \"1GiB\"\n",
+        &["agent.toml:3:1", "wal.max_byte", "wal.max_bytes"],
+    );
+    check("[collectors.cpuu]\nenabled = true\n", &["agent.toml:1", "cpuu", "cpu"]);
+    check("interval = 10\n", &["agent.toml:1", "interval", "10s"]);
+    check("[wal]\nmax_bytes = \"1MiB\"\n", &["wal.max_bytes", "16MiB"]);
+}
+
+#[test]
+fn a_filter_that_is_no_pattern_is_named() {
+    let variable = ("HOLDFAST_COLLECTORS_NETDEV_DEVICE_EXCLUDE", "(");
+    let output = agent(&["check-config"], &[HUB, variable]);
+    let said = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("collectors.netdev.device_exclude"), "{said}");
+}
+
+#[test]
+fn a_good_configuration_is_said_to_be_good() {
+    let output = agent(&["check-config"], &[HUB, ("AGENT_TOKEN", "hidden")]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(text(&output.stdout).contains("sinks: hub"));
+}
+
+#[test]
+fn print_config_shows_what_is_in_force_and_no_secret() {
+    let variables = [HUB, ("AGENT_TOKEN", "hidden"), ("HOLDFAST_INTERVAL", "30s")];
+    let output = agent(&["print-config"], &variables);
+    let page = text(&output.stdout);
+    assert!(page.contains("interval = \"30s\""), "{page}");
+    assert!(page.contains("http://127.0.0.1:9"), "{page}");
+    assert!(!page.contains("hidden"), "{page}");
+}
+
+#[test]
+fn no_sink_says_what_to_do() {
+    let output = agent(&["run"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("SERVER_URL"), "{output:?}");
+}
