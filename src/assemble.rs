@@ -3,8 +3,9 @@
 use std::{rc::Rc, time::Duration};
 
 use agent_core::{
-    Collector, Plan, PlannedSink, Sink, Status,
+    NamedCollector, Plan, PlannedSink, Sink, Status,
     clock::SystemClock,
+    collector::BuildError,
     config::{self, Config, SinkConfig},
     wal::WalOptions,
 };
@@ -82,7 +83,7 @@ impl Assembly {
 ///
 /// # Errors
 /// Names the option that can't be used.
-pub(crate) fn collectors(config: &Config) -> Result<Vec<(String, Box<dyn Collector>)>> {
+pub(crate) fn collectors(config: &Config) -> Result<Vec<NamedCollector>, BuildError> {
     let roots = config.roots();
     let enabled = REGISTRY.iter().filter_map(|line| {
         let collector = config.collectors.get(line.name);

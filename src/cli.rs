@@ -75,12 +75,7 @@ impl Arguments {
         };
         Inputs {
             path: self.config.as_deref(),
-            // A variable that isn't UTF-8 can't be one of ours.
-            variables: std::env::vars_os()
-                .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                })
-                .collect(),
+            variables: settings::environment(),
             flags: roots.into_iter().filter_map(flag).collect(),
         }
     }

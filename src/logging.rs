@@ -45,6 +45,6 @@ impl Logging {
 
 fn parse(level: &str) -> Result<EnvFilter> {
     EnvFilter::try_new(level).with_context(|| {
-        format!("log.level: {level:?} is not a filter such as \"info\" or \"info,sinks=debug\"")
+        format!("found {level:?}, expected a filter such as \"info\" or \"info,sinks=debug\"")
     })
 }

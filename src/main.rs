@@ -53,15 +53,24 @@ fn execute(arguments: &Arguments) -> Result<()> {
     }
 }
 
+/// The configuration, with what only its users can check: filters and patterns.
 fn load(arguments: &Arguments) -> Result<Loaded<Config>, Problems> {
-    Config::load(arguments.inputs(), collectors::REGISTRY)
+    let loaded = Config::load(arguments.inputs(), collectors::REGISTRY)?;
+    let problem = |path: &str, reason: String| loaded.effective.problem(path, reason);
+    let filter = logging::check(&loaded.config.log.level).err();
+    let filter = filter.map(|error| problem("log.level", format!("{error:#}")));
+    let option = assemble::collectors(&loaded.config).err();
+    let option = option.map(|error| {
+        problem(&format!("collectors.{}.{}", error.collector, error.key), error.reason)
+    });
+    Problems::check(filter.into_iter().chain(option).collect())?;
+    Ok(loaded)
 }
 
 /// All that `run` would refuse, without touching log or network.
 fn check_config(arguments: &Arguments) -> Result<()> {
     let config = load(arguments)?.config;
     config.require_sinks()?;
-    logging::check(&config.log.level)?;
     let collectors = assemble::collectors(&config)?.len();
     assemble::check_sinks(&config)?;
     let sinks: Vec<&str> = config.sinks.keys().map(String::as_str).collect();

@@ -108,8 +108,6 @@ fn reread(arguments: &Arguments, current: &Loaded<Config>) -> Option<Loaded<Conf
 fn try_load(arguments: &Arguments) -> Result<Loaded<Config>> {
     let new = load(arguments)?;
     new.config.require_sinks()?;
-    logging::check(&new.config.log.level)?;
-    assemble::collectors(&new.config)?;
     assemble::check_sinks(&new.config)?;
     Ok(new)
 }

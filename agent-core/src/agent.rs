@@ -65,12 +65,15 @@ pub struct Plan {
     /// How long stopping may take.
     pub shutdown_deadline: Duration,
     /// What is read, in order, by name.
-    pub collectors: Vec<(String, Box<dyn Collector>)>,
+    pub collectors: Vec<NamedCollector>,
     /// Where it goes.
     pub sinks: Vec<PlannedSink>,
     /// Runs beside, until the plan ends: heartbeats.
     pub companions: Vec<BoxFuture<'static, ()>>,
 }
+
+/// A collector in a plan: its name labels what the agent says of it.
+pub type NamedCollector = (String, Box<dyn Collector>);
 
 /// A sink in a plan.
 pub struct PlannedSink {

@@ -30,7 +30,7 @@ pub mod telemetry;
 pub mod ticker;
 pub mod wal;
 
-pub use agent::{Agent, AgentError, AgentOptions, Plan, PlannedSink, Status};
+pub use agent::{Agent, AgentError, AgentOptions, NamedCollector, Plan, PlannedSink, Status};
 pub use builder::Builder;
 pub use collector::{CollectError, Collector, Registration};
 pub use roots::Roots;

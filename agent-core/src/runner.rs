@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    agent::NamedCollector,
     collector::{CollectError, Collector},
     samples::Samples,
 };
@@ -106,7 +107,7 @@ struct State {
 impl Runner {
     /// A runner over named collectors. Threads start with the first tick.
     #[must_use]
-    pub fn new(collectors: Vec<(String, Box<dyn Collector>)>) -> Self {
+    pub fn new(collectors: Vec<NamedCollector>) -> Self {
         let slots = collectors.into_iter().enumerate().map(|(index, (name, collector))| Slot {
             job: Some(Job { index, collector, samples: Samples::new(&name) }),
             name,
