@@ -1,6 +1,8 @@
 //! The sample file and the reference page are made from the table of keys, and committed. When this
 //! test fails they are stale: `UPDATE_GOLDEN=1 cargo test --test configuration_pages` writes them.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+
 use std::{env, fs, path::Path};
 
 use agent_core::config;
