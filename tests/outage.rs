@@ -1,5 +1,7 @@
 //! The promise, end to end: both real binaries on this host's data, a hub outage, a `kill -9` of each.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+
 use std::{path::Path, time::Duration};
 
 use xtask::{
