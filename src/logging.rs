@@ -4,13 +4,17 @@ use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context as _, Result};
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, fmt, layer::SubscriberExt as _, reload,
+    Layer as _, Registry,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
 /// Changes the filter while running.
 pub(crate) struct Logging {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
 }
 
 /// Starts logging.
@@ -43,8 +47,28 @@ impl Logging {
     }
 }
 
-fn parse(level: &str) -> Result<EnvFilter> {
-    EnvFilter::try_new(level).with_context(|| {
+fn parse(level: &str) -> Result<Targets> {
+    // A word that is no level would be taken for the name of a module.
+    let is_level = |part: &str| {
+        !part.is_empty() && (part.contains('=') || part.parse::<LevelFilter>().is_ok())
+    };
+    let filter = level.split(',').all(is_level).then(|| level.parse().ok()).flatten();
+    filter.with_context(|| {
         format!("found {level:?}, expected a filter such as \"info\" or \"info,sinks=debug\"")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn filters_are_levels_or_modules_with_levels() {
+        for good in ["info", "off", "WARN,agent_core::wal=debug", "sinks=trace"] {
+            assert!(check(good).is_ok(), "{good:?}");
+        }
+        for wrong in ["", "inof", "info,agent_core", "info,sinks=loud"] {
+            assert!(check(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }
