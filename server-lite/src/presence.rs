@@ -73,7 +73,7 @@ impl Presence {
         let mut agents = self.lock();
         if agents.len() >= AGENTS_MAX && !agents.contains_key(&agent_id) {
             // Whoever is still there says so again within seconds.
-            agents.retain(|_, known| known.is_online(now_ms) && !known.unsaved);
+            agents.retain(|_, known| known.is_online(now_ms));
         }
         if agents.len() < AGENTS_MAX || agents.contains_key(&agent_id) {
             let known = agents.entry(agent_id).or_default();

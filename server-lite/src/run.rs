@@ -72,7 +72,12 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     let hub = assemble(&config, Arc::clone(&store), &mut tasks, &stopped)?;
     say(address, &config);
-    let served = serve(listener, api::router(Arc::clone(&hub)), shutdown, &config).await;
+    let served = tokio::select! {
+        served = serve(listener, api::router(Arc::clone(&hub)), shutdown, &config) => {
+            served.map_err(HubError::Serve)
+        }
+        () = store_ended(store.as_ref()) => Err(StoreError::Closed.into()),
+    };
     stop.send_replace(true);
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
@@ -82,7 +87,7 @@ pub async fn run(
     save_seen(&hub.presence, store.as_ref()).await;
     store.close().await;
     tracing::info!("hub stopped");
-    served.map_err(HubError::Serve)
+    served
 }
 
 fn say(address: SocketAddr, config: &Config) {
@@ -200,6 +205,18 @@ async fn serve(
         () = deadline => {
             tracing::warn!("requests were cut off at the deadline; agents send them again");
             Ok(())
+        }
+    }
+}
+
+/// Ends when the store's writer has: a hub that can never store again has to be started anew.
+async fn store_ended(store: &dyn Store) {
+    let mut checks = time::interval(SEEN_EVERY);
+    loop {
+        checks.tick().await;
+        if let Err(StoreError::Closed) = store.check().await {
+            tracing::error!("the store has ended");
+            return;
         }
     }
 }

@@ -6,13 +6,13 @@
 //!              └─ answers after the commit
 //! ```
 //!
-//! - [`database`]: the file, its tables, its version. [`lock`]: one hub a directory.
-//! - [`writer`]: the one thread that writes, in groups. [`apply`]: what a request changes.
-//! - [`incoming`]: what of a request is new (pure). [`catalog`]: what the writer remembers.
-//! - [`registry`], [`schemas`]: which series and schemas there are. [`ledger`]: what is missing.
-//! - [`head`], [`seal`], [`sealed`], [`columns`]: from records to columns.
-//! - [`readers`], [`select`], [`read`]: queries, each in a read transaction of its own.
-//! - [`retain`]: what goes when it is old. [`inspect`]: the store as it lies there, for drills.
+//! - `database`: the file, its tables, its version. `lock`: one hub a directory.
+//! - `writer`: the one thread that writes, in groups. `apply`: what a request changes.
+//! - `incoming`: what of a request is new (pure). `catalog`: what the writer remembers.
+//! - `registry`, `schemas`: which series and schemas there are. `ledger`: what is missing.
+//! - `head`, `seal`, `sealed`, `columns`: from records to columns.
+//! - `readers`, `select`, `read`: queries, each in a read transaction of its own.
+//! - `retain`: what goes when it is old. `inspect`: the store as it lies there, for drills.
 //!
 //! Why it is built this way, and what was measured: `docs/decisions/0005-embedded-store.md`.
 
@@ -200,13 +200,20 @@ impl Embedded {
         Ok(())
     }
 
-    /// Ends the threads; blocks until what is queued is committed.
-    fn stop(&self) {
+    /// Takes out what ends; no call succeeds from then on.
+    fn stop(&self) -> Option<Running> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.seals.close();
-        let Some(Running { writer, threads, _lock }) = running else { return };
-        drop(writer);
         self.readers.close();
+        running
+    }
+}
+
+impl Running {
+    /// Blocks until what is queued is committed.
+    fn end(self) {
+        let Self { writer, threads, _lock } = self;
+        drop(writer);
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store panicked");
@@ -217,7 +224,9 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.stop();
+        if let Some(running) = self.stop() {
+            running.end();
+        }
     }
 }
 
@@ -283,8 +292,14 @@ impl Store for Embedded {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        // Joining blocks for as long as a commit takes; whoever closes has nothing else to do.
-        Box::pin(async { tokio::task::block_in_place(|| self.stop()) })
+        let running = self.stop();
+        Box::pin(async move {
+            let ended = running.map(|running| tokio::task::spawn_blocking(|| running.end()));
+            if let Some(ended) = ended {
+                // It logs what goes wrong itself.
+                let _ = ended.await;
+            }
+        })
     }
 }
 

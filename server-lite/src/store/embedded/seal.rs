@@ -22,14 +22,15 @@ use super::{
     registry::{place_of, schema_series},
     sealed::{self, Damaged, Sealed, SealedBlock},
     stats::Counters,
-    writer::Writer,
+    writer::{NotQueued, Writer},
 };
 use crate::store::StoreError;
 
-/// Ticks after which a stream is due; each waits a little longer than its neighbour, so that a fleet
-/// that was started at once isn't sealed at once.
-pub(crate) const TICKS: u64 = 240;
-const TICKS_SPREAD: u64 = 60;
+/// Ticks after which a stream is due: fewer make columns larger, more are slow to read. Each stream
+/// waits a little longer than its neighbour, so that a fleet that was started at once isn't sealed at
+/// once.
+pub(crate) const TICKS: u64 = 480;
+const TICKS_SPREAD: u64 = 120;
 /// Bytes after which a stream is due.
 pub(crate) const BYTES: u64 = 2 << 20;
 /// Ticks and bytes sealed in one transaction; a single larger row is still sealed alone.
@@ -199,8 +200,14 @@ impl Sealer {
         let samples = sealed.samples;
         let change =
             move |writing: &mut super::writer::Writing<'_>| sealed::commit(writing, &sealed);
-        // Ingest may fill the queue; sealing can wait for the stream's next request.
-        let answer = self.writer.queue(WEIGHT, change).map_err(|_| StoreError::Closed)?;
+        // Ingest has filled the queue: sealing can wait for the stream's next request.
+        let answer = self.writer.queue(WEIGHT, change).map_err(|refused| match refused {
+            NotQueued::Closed => StoreError::Closed,
+            NotQueued::Full => StoreError::Database {
+                operation: "queue sealed blocks",
+                source: "too many changes wait to be written".into(),
+            },
+        })?;
         answer.blocking_recv().unwrap_or(Err(StoreError::Closed))?;
         tracing::debug!(samples, "sealed");
         Ok(())

@@ -326,3 +326,66 @@ fn many_agents_at_once_get_their_own() {
         assert!(store.stats().commits <= 800, "{:?}", store.stats());
     });
 }
+
+#[test]
+fn a_full_disk_refuses_and_forgets_nothing() {
+    with_store(|_directory, store| async move {
+        let schema = schema("full", 200);
+        let agent = FakeAgent::new(1, 1, &[&schema]);
+        agent.send(&store, &[tick(1, &schema)]).await;
+        let pages = |pages: &'static str| {
+            store.change(move |writing| {
+                let sql = format!("PRAGMA max_page_count = {pages}");
+                writing
+                    .connection
+                    .query_row(&sql, [], |row| row.get::<_, i64>(0))
+                    .map_err(database(""))
+            })
+        };
+        pages("1").await.unwrap();
+        let many: Vec<Fake> = (2..400).map(|seq| tick(seq, &schema)).collect();
+        for _ in 0..2 {
+            let error = store.ingest(agent.batch(&many)).await.unwrap_err();
+            assert!(matches!(error, IngestError::Store(_)), "{error:?}");
+        }
+        check_samples(&store, "host-1", "full", &[1]).await;
+        pages("100000").await.unwrap();
+        assert_eq!(agent.send(&store, &many).await.acked_seq, 399);
+        check_samples(&store, "host-1", "full", &(1..400).collect::<Vec<_>>()).await;
+    });
+}
+
+#[test]
+fn schemas_that_nothing_uses_are_forgotten_and_asked_for_again() {
+    with_store(|directory, store| async move {
+        let schemas: Vec<_> = (0..300).map(|n| schema(&format!("churn_{n}"), 1)).collect();
+        let hour_ms = 60 * 60 * 1_000;
+        let mut seq = 0;
+        for (n, schema) in (0_i64..).zip(&schemas) {
+            seq += 1;
+            let mut batch = FakeAgent::new(1, 1, &[schema]).batch(&[tick(seq, schema)]);
+            batch.received_ms = START_MS + n * hour_ms;
+            store.ingest(batch).await.unwrap();
+            if n % 50 == 0 {
+                store
+                    .maintain(START_MS + 400 * hour_ms, Duration::from_secs(u32::MAX.into()))
+                    .await
+                    .unwrap();
+                while store.stats().unsealed_samples > 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        let connection = database::open_reader(&directory).unwrap();
+        let kept: i64 =
+            connection.query_row("SELECT count(*) FROM schemas", [], |row| row.get(0)).unwrap();
+        assert!((250..=257).contains(&kept), "{kept} schemas kept");
+        let unsent = FakeAgent::new(1, 1, &[]);
+        let records = [tick(seq + 1, &schemas[0]), tick(seq + 2, &schemas[299])];
+        assert_eq!(unsent.send(&store, &records).await.need_schemas, [schemas[0].id]);
+        let sent = FakeAgent::new(1, 1, &[&schemas[0]]);
+        assert_eq!(sent.send(&store, &records).await.acked_seq, seq + 2);
+        check_samples(&store, "host-1", "churn_0", &[1, seq + 1]).await;
+        check_samples(&store, "host-1", "churn_299", &[300, seq + 2]).await;
+    });
+}

@@ -26,7 +26,7 @@ use super::{
 /// Series of one group, thus columns of one block.
 pub(crate) const SLOTS: u8 = 64;
 /// Ticks of one block.
-pub(crate) const TICKS_MAX: usize = 480;
+pub(crate) const TICKS_MAX: usize = 960;
 
 const VERSION: u8 = 1;
 
