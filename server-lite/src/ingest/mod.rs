@@ -113,3 +113,34 @@ impl Ingest {
         decoded.unwrap_or_else(|error| Err(RequestError::Compression(error.to_string())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        Embedded,
+        conformance::{FakeAgent, check_samples, schema, tick},
+        embedded::Options,
+    };
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn there_is_room_for_so_much_and_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(Embedded::open(&Options::new(directory.path())).unwrap());
+        let (presence, telemetry) = (Arc::default(), Arc::default());
+        let clock = crate::clock::system();
+        let ingest = Ingest::new(Arc::clone(&store), presence, telemetry, clock, 20_000);
+        let (first, second) = (ingest.room(10_000).unwrap(), ingest.room(1).unwrap());
+        assert!(ingest.room(10_000).is_none(), "{first:?} {second:?}");
+        let schema = schema("room", 1);
+        let body = FakeAgent::new(1, 1, &[&schema]).body(&[tick(1, &schema)]);
+        assert_eq!(ingest.take(body.into(), first).await.unwrap().acked_seq, 1);
+        check_samples(store.as_ref(), "host-1", "room", &[1]).await;
+        assert!(ingest.room(10_000).is_some(), "a request that was taken gives its room back");
+        let large = FakeAgent::new(2, 1, &[&schema]);
+        let records: Vec<_> = (1..5_000).map(|seq| tick(seq, &schema)).collect();
+        let reply = ingest.take(large.body(&records).into(), second).await.unwrap();
+        assert_eq!(reply.acked_seq, 4_999, "too large to be decoded where it is");
+    }
+}

@@ -268,6 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn commits_are_flushed() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = open_writer(directory.path()).unwrap();
+        let pragma = |name: &str| -> String {
+            let value = connection.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+            match value {
+                rusqlite::types::Value::Text(text) => text,
+                rusqlite::types::Value::Integer(number) => number.to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((pragma("journal_mode"), pragma("synchronous")), ("wal".into(), "2".into()));
+    }
+
+    #[test]
     fn what_is_no_database_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(path_in(directory.path()), "no database at all, but long enough to look")
