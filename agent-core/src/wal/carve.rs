@@ -19,7 +19,7 @@ use wire::{
 };
 
 use super::{
-    limits::{PART_BYTES, SEGMENT_BYTES},
+    limits::{PART_BYTES, SCAN_BYTES},
     parts,
 };
 
@@ -43,8 +43,7 @@ pub(super) fn scan(data_file: &Path, from: u64) -> io::Result<Carved> {
     let mut scanner = Scanner { from, ..Scanner::default() };
     let (mut window, mut done) = (Vec::new(), false);
     while !done {
-        let read = file.by_ref().take(SEGMENT_BYTES as u64).read_to_end(&mut window)?;
-        done = read < SEGMENT_BYTES;
+        done = file.by_ref().take(SCAN_BYTES).read_to_end(&mut window)? < SCAN_BYTES as usize;
         // What begins in the last bytes of a window may end in the next one.
         let end = if done { window.len() } else { window.len().saturating_sub(PART_BYTES) };
         scanner.window(&window, end);

@@ -1,4 +1,54 @@
 //! The write-ahead log.
+//!
+//! # What it promises
+//!
+//! 1. Once [`Wal::append`] has returned, the record survives a kill and a power cut.
+//! 2. Numbers begin with 1, go up by 1 and never come again in a stream for another record.
+//! 3. Only durable records are read. So a record whose append failed can't have been shipped, and its
+//!    number may be given out again.
+//! 4. Each sink reads one stream's records in order, from its own cursor. A cursor moves only by
+//!    [`Wal::acknowledge`], and is written lazily: after a crash some records are read again.
+//! 5. What is dropped or lost is told by a [`wire::Gap`] in its place.
+//! 6. Damage costs what it hit. A log always opens, unless the disk refuses or another owns it.
+//! 7. It keeps within its bounds on disk, and gives back what every sink has acknowledged, on a full
+//!    disk too.
+//!
+//! # On disk
+//!
+//! ```text
+//! lock                     who owns it
+//! last                     highest durable number, told apart from the databases
+//! reserve                  space for the day the disk is full
+//! <first seq>.gen/         a generation: a small sled database, and beside it
+//!     head                 stream and first number; written last at creation
+//!     tail                 last number and counts; written when it is sealed
+//! <last seq>.gap           a gap record in the place of a dropped generation
+//! quarantine/              damaged generations, for a person to look at
+//! *.new *.del *.part       being rebuilt, removed, written; dealt with at the next opening
+//! ```
+//!
+//! sled gives neither disk nor memory back while a database lives, so the log is a row of *generations*:
+//! the newest is written, rolled when it holds enough, and removed as a whole when every sink has
+//! acknowledged its last record. A generation covers the numbers from its name up to the next one's:
+//! what lies in it beyond is never looked at. That is what makes failure simple. After a failed write
+//! or sync nothing more is written to a generation; the next one begins right after the last durable
+//! record, and its name, once on disk, is what seals the other. So a number is used at most once in a
+//! generation, and a raw scan (`carve`) can't take one record for another.
+//!
+//! Acknowledged records of the newest generation are not removed one by one: the cursor says enough,
+//! and a generation in which nothing waits is soon left behind (half full) and removed whole.
+//!
+//! The order of writing, each step durable before the next: schemas, the record's later parts, its
+//! first part, which makes it a record, then cursors; `flush`, `sync_data`; then [`Wal::append`]
+//! returns. sled recovers a prefix of that order.
+//!
+//! # Which file is about what
+//!
+//! `log` is the log itself; `open` takes it over in whatever state it was left; `bounds` drops
+//! the oldest; `salvage` replaces what is damaged with what `carve` finds. `generation` is the
+//! only one that names sled; `newest`, `row`, `readers` are the generations being written, sealed
+//! and read; `parts` splits large values; `sidecar`, `lock`, `reserve`, `quarantine` are
+//! the files beside; `limits` has every bound; `handle` is the asynchronous face.
 
 mod bounds;
 mod carve;

@@ -108,10 +108,17 @@ impl SledWal {
             gap.given.extend(sinks.iter().cloned());
         }
         self.reclaim();
-        if let Err(error) = self.tell() {
-            tracing::warn!(%error, "can't tell of a gap yet");
+        if let Err(error) = self.begin() {
+            let reason = error_chain(&error);
+            tracing::warn!(reason, "can't write to the log yet");
         }
         Ok(())
+    }
+
+    /// What is to be on disk from the start: the gap for what was found damaged, and a new log's stream.
+    fn begin(&mut self) -> Result<(), WalError> {
+        self.tell()?;
+        if self.row.is_empty() { self.make_newest() } else { Ok(()) }
     }
 
     /// The entry of a generation that is not the newest, or of a gap.

@@ -60,15 +60,18 @@ impl Entry {
         if acked_seq < self.first_seq {
             return self.tally;
         }
-        let covered = self.last_seq + 1 - self.first_seq;
         let left = self.last_seq.saturating_sub(acked_seq);
-        if left == 0 || self.gap.is_some() {
-            return if left == 0 { Tally::default() } else { self.tally };
+        if left == 0 {
+            return Tally::default();
         }
-        let part =
-            |of: u64| (u128::from(of) * u128::from(left)).div_ceil(u128::from(covered)) as u64;
+        if self.gap.is_some() {
+            return self.tally;
+        }
+        let covered = self.last_seq + 1 - self.first_seq;
+        let part = |of: u64| share(of, left, covered);
         let span = self.tally.last_ms.abs_diff(self.tally.first_ms);
-        let later = i64::try_from(span - part(span).min(span)).unwrap_or(0);
+        let later = share(span, covered - left, covered - 1);
+        let later = i64::try_from(later).unwrap_or(0);
         Tally {
             records: part(self.tally.records),
             samples: part(self.tally.samples),
@@ -76,6 +79,12 @@ impl Entry {
             last_ms: self.tally.last_ms,
         }
     }
+}
+
+/// `of * part / whole`, to the nearest.
+fn share(of: u64, part: u64, whole: u64) -> u64 {
+    let (of, part, whole) = (u128::from(of), u128::from(part), u128::from(whole.max(1)));
+    u64::try_from((of * part + whole / 2) / whole).unwrap_or(u64::MAX)
 }
 
 /// Index of the first entry that holds anything from `seq` on.
@@ -94,7 +103,7 @@ mod tests {
             first_seq,
             last_seq,
             stream: StreamId::from_bytes([0; 16]),
-            tally: Tally { records, samples: records * 7, first_ms: 1_000, last_ms: 2_000 },
+            tally: Tally { records, samples: records * 7, first_ms: 1_000, last_ms: 1_900 },
             path: PathBuf::new(),
             disk_bytes: 0,
             gap: None,

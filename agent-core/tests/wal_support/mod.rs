@@ -1,5 +1,6 @@
 //! What the tests of the log share.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
 use std::{path::Path, sync::Arc};
 
@@ -14,6 +15,13 @@ pub const ALL: BatchLimits = BatchLimits { records: usize::MAX, bytes: usize::MA
 
 /// Ticks of the tests lie this far apart, in milliseconds.
 pub const TICK_MS: i64 = 10_000;
+
+/// A directory where syncing costs nothing, if this machine has one: for tests that are not about it.
+pub fn fast_directory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let fast = memory.is_dir().then(|| tempfile::tempdir_in(memory).ok()).flatten();
+    fast.unwrap_or_else(|| tempfile::tempdir().unwrap())
+}
 
 pub fn open(directory: &Path) -> SledWal {
     SledWal::open(directory, WalOptions::default()).unwrap()

@@ -1,0 +1,185 @@
+//! The log keeps within its bounds, and says what that cost.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
+
+mod wal_support;
+
+use std::{path::Path, time::Duration};
+
+use agent_core::wal::{MAX_BYTES_MIN, SledWal, Wal, WalOptions};
+use wal_support::{ALL, Seen, append, drain, fast_directory, payload, seen, time_ms};
+use wire::{Gap, GapReason};
+
+const SMALL: WalOptions =
+    WalOptions { max_bytes: MAX_BYTES_MIN, max_age: Duration::from_secs(7 * 24 * 3600) };
+const RECORD_BYTES: usize = 20_000;
+
+fn open(path: &Path) -> SledWal {
+    SledWal::open(path, SMALL).unwrap()
+}
+
+fn fill(wal: &mut SledWal, ticks: std::ops::RangeInclusive<u64>) {
+    for tick in ticks {
+        append(wal, tick, &payload(tick, RECORD_BYTES)).unwrap();
+        let on_disk = wal.stats().disk_bytes;
+        assert!(on_disk <= MAX_BYTES_MIN, "{on_disk} bytes at tick {tick}");
+    }
+}
+
+fn gap(seen: &Seen) -> &Gap {
+    match seen {
+        Seen::Gap(gap) => gap,
+        Seen::Payload(_) => panic!("a record where a gap was to be"),
+    }
+}
+
+/// Checks that records and gaps cover every number from `first` to `last` exactly once, in order, and
+/// that records are what was written; returns numbers of records lost, by gap.
+fn check_cover(records: &[(u64, Seen)], first: u64, last: u64) -> Vec<u64> {
+    let (mut next, mut lost) = (first, Vec::new());
+    for (seq, seen) in records {
+        match seen {
+            Seen::Payload(found) => {
+                assert_eq!(*seq, next);
+                assert!(*found == payload(*seq, RECORD_BYTES), "{seq} came back wrong");
+            }
+            Seen::Gap(gap) => {
+                assert_eq!((gap.first_seq, gap.last_seq), (next, *seq));
+                assert_eq!(gap.reason, GapReason::LogOverflow);
+                assert_eq!(gap.records, gap.last_seq + 1 - gap.first_seq);
+                assert_eq!(gap.samples, gap.records * 10);
+                assert_eq!((gap.from_ms, gap.to_ms), (time_ms(next), time_ms(*seq)));
+                lost.push(gap.records);
+            }
+        }
+        next = seq + 1;
+    }
+    assert_eq!(next, last + 1);
+    lost
+}
+
+#[test]
+fn the_oldest_goes_and_one_gap_stands_where_it_lay() {
+    let directory = fast_directory();
+    let mut wal = open(directory.path());
+    wal.register("hub").unwrap();
+    fill(&mut wal, 1..=600);
+    let stats = wal.stats();
+    assert!(stats.dropped_records > 300, "{stats:?}");
+    assert_eq!(stats.dropped_samples, stats.dropped_records * 10);
+    assert_eq!(stats.records, 600 - stats.dropped_records + 1);
+    assert_eq!(stats.oldest_ms, Some(time_ms(1)), "the gap begins there");
+    let lost = check_cover(&drain(&mut wal, "hub", ALL), 1, 600);
+    assert_eq!(lost, [stats.dropped_records], "one gap for one outage");
+    assert!(wal.stats().records == 0 && wal.read("hub", ALL).unwrap().is_none());
+    assert!(std::fs::read_dir(directory.path()).unwrap().all(|entry| {
+        entry.unwrap().path().extension().is_none_or(|extension| extension != "gap")
+    }));
+}
+
+#[test]
+fn a_gap_survives_a_restart() {
+    let directory = fast_directory();
+    let mut wal = open(directory.path());
+    wal.register("hub").unwrap();
+    fill(&mut wal, 1..=400);
+    let dropped = wal.stats().dropped_records;
+    drop(wal);
+    let mut wal = open(directory.path());
+    let lost = check_cover(&drain(&mut wal, "hub", ALL), 1, 400);
+    assert_eq!(lost, [dropped]);
+}
+
+#[test]
+fn a_gap_that_was_given_does_not_grow() {
+    let directory = fast_directory();
+    let mut wal = open(directory.path());
+    wal.register("hub").unwrap();
+    fill(&mut wal, 1..=400);
+    let first = seen(&wal.read("hub", ALL).unwrap().unwrap());
+    let told = gap(&first[0].1).clone();
+    fill(&mut wal, 401..=600);
+    let again = seen(&wal.read("hub", ALL).unwrap().unwrap());
+    assert_eq!(gap(&again[0].1), &told, "what was sent may have arrived");
+    let lost = check_cover(&drain(&mut wal, "hub", ALL), 1, 600);
+    assert_eq!(lost.len(), 2);
+    assert_eq!(lost[0], told.records);
+}
+
+#[test]
+fn what_was_acknowledged_is_not_lost() {
+    let directory = fast_directory();
+    let mut wal = open(directory.path());
+    wal.register("hub").unwrap();
+    fill(&mut wal, 1..=10);
+    wal.acknowledge("hub", 7).unwrap();
+    fill(&mut wal, 11..=400);
+    let records = drain(&mut wal, "hub", ALL);
+    let gap = gap(&records[0].1);
+    assert_eq!((gap.first_seq, gap.records), (8, gap.last_seq - 7));
+    assert_eq!(gap.samples, gap.records * 10);
+    assert_eq!(gap.from_ms, time_ms(8));
+    assert_eq!(wal.stats().dropped_records, gap.records);
+}
+
+#[test]
+fn a_sink_that_keeps_up_sees_no_gap() {
+    let directory = fast_directory();
+    let mut wal = open(directory.path());
+    wal.register("fast").unwrap();
+    wal.register("away").unwrap();
+    let mut taken = Vec::new();
+    for start in (0..600).step_by(5) {
+        fill(&mut wal, start + 1..=start + 5);
+        taken.extend(drain(&mut wal, "fast", ALL));
+    }
+    assert_eq!(check_cover(&taken, 1, 600), [0; 0]);
+    let away = drain(&mut wal, "away", ALL);
+    assert_eq!(check_cover(&away, 1, 600).len(), 1, "it was away for all of it");
+}
+
+#[test]
+fn records_grow_too_old() {
+    let directory = fast_directory();
+    let options = WalOptions { max_age: Duration::from_secs(1_000), ..SMALL };
+    let mut wal = SledWal::open(directory.path(), options).unwrap();
+    wal.register("hub").unwrap();
+    for tick in 1..=300 {
+        append(&mut wal, tick, &payload(tick, RECORD_BYTES)).unwrap();
+    }
+    let oldest_ms = drain(&mut wal, "hub", ALL)
+        .iter()
+        .find_map(|(seq, seen)| matches!(seen, Seen::Payload(_)).then(|| time_ms(*seq)));
+    let age_s = (time_ms(300) - oldest_ms.unwrap()) / 1_000;
+    assert!((800..=1_250).contains(&age_s), "{age_s} s");
+}
+
+#[test]
+fn a_crash_while_dropping_leaves_no_record_twice() {
+    let directory = fast_directory();
+    let mut wal = open(directory.path());
+    wal.register("hub").unwrap();
+    fill(&mut wal, 1..=90);
+    let oldest = directory.path().join(format!("{:020}.gen", 1));
+    let kept = directory.path().join("kept");
+    copy(&oldest, &kept);
+    fill(&mut wal, 91..=400);
+    drop(wal);
+    // As if the gap had been written and the generation not yet been removed.
+    assert!(!oldest.exists());
+    std::fs::rename(&kept, &oldest).unwrap();
+    let mut wal = open(directory.path());
+    check_cover(&drain(&mut wal, "hub", ALL), 1, 400);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(std::fs::copy(&path, &target).unwrap()),
+        }
+    }
+}
