@@ -267,7 +267,7 @@ impl Generation {
     /// Makes all that was written durable.
     pub(super) fn sync(&self) -> Result<(), Fault> {
         self.guarded("flush", |open| {
-            open.db.flush()?;
+            with_calm_threads(|| open.db.flush())?;
             Ok(())
         })?;
         let file = self.open.as_ref().map(|open| &open.file);
@@ -413,7 +413,7 @@ fn open_sled(path: &Path) -> sled::Result<Open> {
         .cache_capacity(CACHE_BYTES)
         .segment_size(SEGMENT_BYTES)
         .flush_every_ms(None);
-    let db = with_calm_threads(|| config.open())?;
+    let db = config.open()?;
     Ok(Open {
         records: db.open_tree("records")?,
         schemas: db.open_tree("schemas")?,
@@ -566,8 +566,8 @@ fn panicked(operation: &'static str, path: &Path, panic: &(dyn Any + Send)) -> F
     }
 }
 
-/// sled keeps seven threads for ever that wake once a second for nothing, which costs an idle host
-/// more than the log does. Threads inherit the timer slack of who starts them (`prctl(2)`): with a
+/// The first flush starts sled's seven threads, which for ever wake once a second for nothing: that
+/// costs an idle host more than the log does. Threads inherit the timer slack of who starts them (`prctl(2)`): with a
 /// large one the kernel lets them sleep until it is awake anyway. Work wakes them at once as before.
 fn with_calm_threads<T>(start: impl FnOnce() -> T) -> T {
     let before = prctl::get_timerslack().ok().and_then(|slack| u64::try_from(slack).ok());
