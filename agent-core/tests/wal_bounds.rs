@@ -7,7 +7,7 @@ mod wal_support;
 use std::{path::Path, time::Duration};
 
 use agent_core::wal::{MAX_BYTES_MIN, SledWal, Wal, WalOptions};
-use wal_support::{ALL, Seen, append, drain, fast_directory, payload, seen, time_ms};
+use wal_support::{ALL, Seen, append, copy, drain, fast_directory, payload, seen, time_ms};
 use wire::{Gap, GapReason};
 
 const SMALL: WalOptions =
@@ -155,6 +155,20 @@ fn records_grow_too_old() {
 }
 
 #[test]
+fn a_clock_set_wrong_for_a_while_costs_nothing() {
+    let directory = fast_directory();
+    let mut wal = open(directory.path());
+    wal.register("hub").unwrap();
+    let years = 1_000_000_000;
+    for seq in 1..=100 {
+        let tick = if (40..60).contains(&seq) { years + seq } else { seq };
+        append(&mut wal, tick, &payload(seq, RECORD_BYTES)).unwrap();
+    }
+    assert_eq!(wal.stats().dropped_records, 0);
+    assert_eq!(drain(&mut wal, "hub", ALL).len(), 100);
+}
+
+#[test]
 fn a_crash_while_dropping_leaves_no_record_twice() {
     let directory = fast_directory();
     let mut wal = open(directory.path());
@@ -170,16 +184,4 @@ fn a_crash_while_dropping_leaves_no_record_twice() {
     std::fs::rename(&kept, &oldest).unwrap();
     let mut wal = open(directory.path());
     check_cover(&drain(&mut wal, "hub", ALL), 1, 400);
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => drop(std::fs::copy(&path, &target).unwrap()),
-        }
-    }
 }

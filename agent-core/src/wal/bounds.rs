@@ -20,14 +20,14 @@ use super::{
 
 impl SledWal {
     /// Drops what is beyond the bounds. What lies in quarantine goes before any record does.
-    pub(super) fn enforce(&mut self, now_ms: i64) {
+    pub(super) fn enforce(&mut self) {
         while self.disk_bytes() + HEADROOM_BYTES > self.bounds.bytes_max {
             let detail = "the log reached its bound in bytes";
             if !self.quarantine.remove_oldest() && !self.drop_oldest(detail) {
                 break;
             }
         }
-        while self.oldest_generation().is_some_and(|index| self.is_too_old(index, now_ms)) {
+        while self.oldest_generation().is_some_and(|index| self.is_too_old(index)) {
             if !self.drop_oldest("records reached their greatest age") {
                 break;
             }
@@ -38,9 +38,17 @@ impl SledWal {
         self.row.iter().position(|entry| entry.gap.is_none())
     }
 
-    fn is_too_old(&self, index: usize, now_ms: i64) -> bool {
-        let last_ms = self.row.get(index).map_or(now_ms, |entry| entry.tally.last_ms);
-        now_ms.saturating_sub(last_ms) > self.bounds.age_ms_max
+    /// Age is reckoned from the last sealed record, not from the clock: a clock that is set wrong for a
+    /// while must not cost a backlog. Times that aren't known don't count.
+    fn is_too_old(&self, index: usize) -> bool {
+        let last_ms = |entry: &Entry| Some(entry.tally.last_ms).filter(|time_ms| *time_ms > 0);
+        let (entry, newest) = (self.row.get(index), self.row.back());
+        match (entry.and_then(last_ms), newest.and_then(last_ms)) {
+            (Some(last_ms), Some(now_ms)) => {
+                now_ms.saturating_sub(last_ms) > self.bounds.age_ms_max
+            }
+            _ => false,
+        }
     }
 
     /// Drops the oldest generation, if need be the newest; false if there is nothing to drop.

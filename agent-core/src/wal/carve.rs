@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use memchr::memmem;
 use wire::{
     EncodedSchema, Envelope, Kind, SchemaId,
     envelope::{self, HEADER_BYTES, MAGIC},
@@ -65,7 +66,7 @@ impl Scanner {
     /// Everything that begins before `end`.
     fn window(&mut self, window: &[u8], end: usize) {
         let mut at = 0;
-        while let Some(found) = find(&window[at..], &MAGIC) {
+        while let Some(found) = memmem::find(&window[at..], &MAGIC) {
             at += found;
             if at >= end {
                 break;
@@ -162,8 +163,4 @@ fn schema_id(whole: &[u8]) -> Option<u64> {
     let (found, _) = envelope::split_first(whole).ok()?;
     let schema = EncodedSchema::from_payload(found.payload).ok()?;
     Some(u64::from_be_bytes(schema.id.0))
-}
-
-fn find(haystack: &[u8], needle: &[u8; 4]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
 }

@@ -37,8 +37,11 @@ pub(super) fn acquire(directory: &Path) -> Result<DirLock, WalError> {
         .map_err(io)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut file) => {
-            let pid = format!("{}\n", std::process::id());
-            file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(io)?;
+            let pid = format!("{:<10}\n", std::process::id());
+            // Only for the one who comes second: a full disk must not keep the first from starting.
+            if let Err(error) = file.write_all(pid.as_bytes()) {
+                tracing::debug!(path = %path.display(), %error, "can't note who holds the log");
+            }
             Ok(DirLock { _file: file })
         }
         Err((mut file, Errno::EWOULDBLOCK)) => {

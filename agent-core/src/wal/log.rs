@@ -81,7 +81,7 @@ impl Wal for SledWal {
         }
         self.tell()?;
         let seq = self.append_one(record)?;
-        self.enforce(record.time_ms);
+        self.enforce();
         Ok(seq)
     }
 

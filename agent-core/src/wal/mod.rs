@@ -96,7 +96,8 @@ pub struct NewRecord<'a> {
 pub struct WalOptions {
     /// Bytes on disk; less than [`MAX_BYTES_MIN`] is raised to it.
     pub max_bytes: u64,
-    /// Age at which records go even if nobody has taken them, by the time of the newest record.
+    /// Age at which records go even if nobody has taken them, reckoned from the end of the newest
+    /// sealed generation: up to an eighth older ones are kept.
     pub max_age: Duration,
 }
 
@@ -161,7 +162,7 @@ pub trait Wal: Send {
     fn read(&mut self, sink: &str, limits: BatchLimits) -> Result<Option<Batch>, WalError>;
 
     /// Moves a sink's cursor to `seq`; moving it back is ignored. What every sink has acknowledged
-    /// is given back. Lazy: it becomes durable with the next append or [`Wal::close`].
+    /// is given back. Lazy: it becomes durable with the next append or [`Wal::flush`].
     ///
     /// # Errors
     /// [`WalError`] when the sink isn't registered or the cursor can't be written.

@@ -84,6 +84,9 @@ impl SledWal {
         said: Option<(StreamId, u64)>,
     ) -> Result<(), WalError> {
         let is_lost = stretches.is_empty() && said.is_some();
+        if let Some(stream) = stretches.iter().rev().find_map(|stretch| stretch.stream) {
+            self.stream = stream;
+        }
         let newest = stretches.pop_if(|last| last.gap.is_none());
         let mut next_seq = newest.as_ref().map(|newest| newest.first_seq);
         for stretch in stretches.into_iter().rev() {
@@ -128,10 +131,13 @@ impl SledWal {
             return Entry::of_gap(StandIn { stream, first_seq, gap }, path);
         }
         let tail = sidecar::read_tail(&path).filter(|(seq, _)| *seq == last_seq);
-        let tally = tail.map(|(_, tally)| tally).or_else(|| {
-            let generation = self.reserve.give_for(|| Generation::open(&path)).ok()?;
-            generation.counts(last_seq).ok().map(|counts| counts.tally)
-        });
+        let (mut tally, mut stream) = (tail.map(|(_, tally)| tally), stream);
+        if tally.is_none() || stream.is_none() {
+            let opened = self.reserve.give_for(|| Generation::open(&path));
+            let counts = opened.as_ref().ok().and_then(|opened| opened.counts(last_seq).ok());
+            tally = tally.or(counts.map(|counts| counts.tally));
+            stream = stream.or(opened.ok().and_then(|opened| heal_head(&opened, first_seq)));
+        }
         let records = (last_seq + 1).saturating_sub(first_seq);
         let tally = tally.unwrap_or(Tally { records, ..Tally::default() });
         let disk_bytes = sidecar::disk_bytes(&path);
@@ -206,6 +212,7 @@ impl SledWal {
         } else {
             let first_seq = newest.first_seq;
             drop(newest);
+            self.find_cursors();
             let reason = format!("ends with record {last_seq} instead of {reach}");
             self.take_over_damaged(Damage { first_seq, path, reason, reach }, carved);
         }
@@ -280,13 +287,16 @@ impl SledWal {
         }
     }
 
-    /// Cursors as the last readable generation has them. They may be old: some records are then sent
-    /// again.
+    /// Cursors as the last readable generation of the row has them, where that is further than what is
+    /// known. They may be old: some records are then sent again.
     fn find_cursors(&mut self) {
         for entry in self.row.iter().rev().filter(|entry| entry.gap.is_none()) {
             let opened = self.reserve.give_for(|| Generation::open(&entry.path));
             if let Ok(cursors) = opened.and_then(|generation| generation.cursors()) {
-                self.cursors = unwritten(cursors);
+                for (sink, seq) in cursors {
+                    let cursor = self.cursors.entry(sink).or_insert(Cursor { seq, written: false });
+                    *cursor = Cursor { seq: cursor.seq.max(seq), written: false };
+                }
                 return;
             }
         }
@@ -320,13 +330,17 @@ struct Opened {
 impl Opened {
     fn open(path: &Path, first_seq: u64, stream: Option<StreamId>) -> Result<Self, Fault> {
         let generation = Generation::open(path)?;
+        // A database that was lost and made anew by opening it has none.
         let stored = generation.stream()?;
+        if stream.is_none() {
+            heal_head(&generation, first_seq);
+        }
+        let stream = stream.unwrap_or(stored);
         let end = generation.end()?;
         let last_seq = end.last_seq.unwrap_or(first_seq - 1);
         let counts = generation.counts(last_seq)?;
         let cursors = generation.cursors()?;
         let schemas = generation.schemas()?;
-        let stream = stream.unwrap_or(stored);
         let cursors =
             cursors.into_iter().map(|(sink, seq)| (sink, Cursor { seq, written: true })).collect();
         let newest = Newest::found(generation, stream, first_seq, counts, schemas);
@@ -334,14 +348,20 @@ impl Opened {
     }
 }
 
+/// Writes a lost or damaged head again, as the database has it.
+fn heal_head(generation: &Generation, first_seq: u64) -> Option<StreamId> {
+    let stream = generation.stream().ok()?;
+    let path = generation.path();
+    match sidecar::write_head(path, stream, first_seq) {
+        Ok(()) => tracing::warn!(path = %path.display(), "wrote a damaged file of the log again"),
+        Err(error) => tracing::debug!(path = %path.display(), %error, "can't write a head again"),
+    }
+    Some(stream)
+}
+
 fn uncertain(reason: &str, from_ms: i64, to_ms: i64) -> Gap {
     let detail = format!("the end of the log is uncertain: {reason}");
     salvage::damage_gap(&detail, from_ms, to_ms, (0, 0), 0)
-}
-
-fn unwritten(cursors: std::collections::BTreeMap<String, u64>) -> Cursors {
-    let unwritten = |(sink, seq)| (sink, Cursor { seq, written: false });
-    cursors.into_iter().map(unwritten).collect()
 }
 
 fn written_ms(file: &Path) -> Option<i64> {

@@ -5,6 +5,7 @@
 //! its place. Nothing of this is done for an I/O error: a full disk is no damage.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -164,11 +165,24 @@ impl SledWal {
     /// Every schema that was carved, and those that the pieces name and another generation has.
     fn schemas_of(&self, pieces: &[Piece], carved: &Carved) -> Vec<Arc<EncodedSchema>> {
         let mut schemas = carved.schemas.clone();
-        for id in pieces.iter().flat_map(|piece| schemas_named(&piece.bytes)) {
-            if !schemas.contains_key(&id)
-                && let Some(schema) = self.known_schema(id)
-            {
-                schemas.insert(id, schema);
+        let named: BTreeSet<SchemaId> =
+            pieces.iter().flat_map(|piece| schemas_named(&piece.bytes)).collect();
+        for id in &named {
+            if let Some(schema) = self.known_schema(*id) {
+                schemas.entry(*id).or_insert(schema);
+            }
+        }
+        for entry in self.row.iter().rev().filter(|entry| entry.gap.is_none()) {
+            if named.iter().all(|id| schemas.contains_key(id)) {
+                break;
+            }
+            // Not opened: it may be damaged too.
+            if let Ok(other) = carve::scan(&entry.path.join(DATA_FILE), u64::MAX) {
+                for (id, schema) in other.schemas {
+                    if named.contains(&id) {
+                        schemas.entry(id).or_insert(schema);
+                    }
+                }
             }
         }
         schemas.into_values().collect()

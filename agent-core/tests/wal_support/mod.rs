@@ -109,3 +109,16 @@ pub fn drain(wal: &mut dyn Wal, sink: &str, limits: BatchLimits) -> Vec<(u64, Se
     }
     all
 }
+
+/// Copies a directory; `to` must not exist.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(std::fs::copy(&path, &target).unwrap()),
+        }
+    }
+}
