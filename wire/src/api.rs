@@ -18,8 +18,8 @@ pub const OFFLINE_AFTER_S: u64 = 15;
 pub struct IngestReply {
     /// Highest sequence number of the stream that is stored; everything up to it may be forgotten.
     pub acked_seq: u64,
-    /// Schemas that the first record after `acked_seq` needs and the hub doesn't know. The agent
-    /// sends again from `acked_seq + 1`, with them.
+    /// Schemas that records after `acked_seq` need and the hub doesn't know. The agent sends again
+    /// from `acked_seq + 1`, with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub need_schemas: Vec<SchemaId>,
     /// Unix milliseconds by the hub's clock.

@@ -19,11 +19,16 @@ mod verdict;
 
 use std::{collections::BTreeSet, rc::Rc};
 
-use agent_core::{Batch, BatchLimits, Sink, SinkError, clock::Clock, sink::BoxFuture};
+use agent_core::{
+    Batch, BatchLimits, Sink, SinkError,
+    clock::Clock,
+    sink::{BoxFuture, LogRecord},
+};
 use wire::{
     EncodedSchema, SchemaId,
     api::{INGEST_PATH, IngestReply},
-    limits, request,
+    envelope, limits,
+    request::{self, Body},
 };
 
 use self::client::Client;
@@ -130,9 +135,10 @@ fn add_asked(
     needed: &[SchemaId],
 ) -> Result<(), SinkError> {
     if let Some(id) = needed.iter().find(|id| !batch.schemas.contains_key(id)) {
-        // the record after what is stored is the one that needs it, and nobody has it any more
-        let next = batch.records.iter().find(|record| record.seq > acked);
-        let seq = next.map_or(0, |record| record.seq);
+        // nobody has it any more: the record that needs it is lost, those before it are not
+        let left = || batch.records.iter().filter(|record| record.seq > acked);
+        let seq = left().find(|record| names(record, *id)).or_else(|| left().next());
+        let seq = seq.map_or(0, |record| record.seq);
         let reason = format!("names schema {id}, which neither the hub nor the log has");
         return Err(SinkError::Rejected { seq, reason });
     }
@@ -143,6 +149,13 @@ fn add_asked(
     }
     let reason = format!("the hub asks again for schema {}, which it was just sent", needed[0]);
     Err(SinkError::Transient { reason, retry_after: None })
+}
+
+/// Whether a record is a tick with values of that schema.
+fn names(record: &LogRecord, id: SchemaId) -> bool {
+    let found = envelope::split_first(&record.bytes);
+    let body = found.ok().and_then(|(found, _)| Body::decode(&found).ok());
+    matches!(body, Some(Body::Metrics(tick)) if tick.schemas.contains(&id))
 }
 
 impl Sink for HttpSink {

@@ -24,6 +24,19 @@ fn says(acked_seq: u64, need_schemas: &[wire::SchemaId]) -> String {
 }
 
 #[tokio::test]
+async fn a_schema_that_nobody_has_costs_the_record_that_names_it() {
+    let (hub, url) = Hub::start().await;
+    let mut sink = hub::sink(&url);
+    let nobody_has = wire::SchemaId([7; 8]);
+    let mut batch = fixture::ticks(1..=3);
+    let orphan = wire::Tick::encode(1_000, &[(nobody_has, &[1.0])]);
+    batch.records[1].bytes = wire::envelope::encode(wire::Kind::Metrics, 2, &orphan).unwrap();
+    hub.will_say(200, &[], says(0, &[nobody_has]));
+    let error = sink.send(&batch).await.unwrap_err();
+    assert!(matches!(error, SinkError::Rejected { seq: 2, .. }), "{error}");
+}
+
+#[tokio::test]
 async fn schemas_go_along_only_when_the_hub_asks() {
     let (hub, url) = Hub::start().await;
     let mut sink = hub::sink(&url);
