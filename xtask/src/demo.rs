@@ -2,7 +2,7 @@
 //!
 //! Builds in release, starts a hub with the embedded store on a free loopback port and an agent
 //! beside it at one tick a second, and shows what the hub knows, until Ctrl-C. With `--outage`, the
-//! [`drill`](crate::drill) on the same release binaries.
+//! [`drill`] on the same release binaries.
 
 use std::{
     io::{IsTerminal as _, Write as _, stdout},

@@ -1,6 +1,6 @@
 //! Project chores, in Rust: `cargo xtask <command>`.
 //!
-//! - [`test`]: everything that has to pass before a change lands.
+//! - [`mod@test`]: everything that has to pass before a change lands.
 //! - [`demo`]: the main job on this host, as a live table.
 //! - [`drill`]: an outage with a `kill -9` inside, and the count of what was lost. The end-to-end
 //!   tests run the same drill.
