@@ -6,7 +6,10 @@ use agent_core::{
 };
 use anyhow::{Context as _, Result};
 use settings::{Loaded, Reload};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
 
 use crate::{
     VERSION,
@@ -61,7 +64,11 @@ async fn supervise(
         let Some(new) = next else { break };
         (plan, current) = change_over(&assembly, logging, current, new)?;
     }
-    agent.close().await?;
+    let deadline = current.config.shutdown_deadline.get();
+    match timeout(deadline, agent.close()).await {
+        Ok(closed) => closed?,
+        Err(_) => tracing::warn!("the log's disk hangs, some records will be sent again"),
+    }
     tracing::info!("agent stopped");
     Ok(())
 }

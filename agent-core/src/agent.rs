@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     sync::watch,
     task::{LocalSet, spawn_local},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use wire::{AgentId, EncodedSchema, Kind, StreamId, api::LogStatus, limits, tick::TickEncoder};
 
@@ -42,6 +42,8 @@ pub struct Agent {
     own_samples: Samples,
     encoder: TickEncoder,
     pending: Pending,
+    /// Interval and time of the last tick, over reloads.
+    last_tick: Option<(Duration, i64)>,
     said: BTreeMap<String, String>,
 }
 
@@ -94,8 +96,8 @@ pub enum AgentError {
     /// The log can't be used.
     #[error("write-ahead log")]
     Wal(#[from] WalError),
-    /// The system gives no thread.
-    #[error("start a thread")]
+    /// The system gives no thread for the log.
+    #[error("start the log's thread")]
     Thread(#[source] std::io::Error),
 }
 
@@ -164,6 +166,7 @@ impl Agent {
             own_samples: Samples::new(telemetry::COLLECTOR),
             encoder: TickEncoder::new(),
             pending: Pending::new(options.pending_bytes_max),
+            last_tick: None,
             said: BTreeMap::new(),
         })
     }
@@ -205,16 +208,21 @@ impl Agent {
                         (sink.name.clone(), spawn_local(self.shipper(sink).run(told.clone())))
                     })
                     .collect();
+                let last_ms = self.last_tick.filter(|(before, _)| *before == interval);
                 let mut schedule = Schedule {
-                    ticker: Ticker::new(Rc::clone(&self.clock), interval),
+                    ticker: Ticker::new(Rc::clone(&self.clock), interval)
+                        .after(last_ms.map(|(_, last_ms)| last_ms)),
                     runner: Runner::new(plan.collectors),
+                    interval,
                     deadline: collector_deadline.min(interval),
+                    shutdown_deadline,
                 };
-                let how = self.tick_until(&mut schedule, stop).await?;
+                let how = self.tick_until(&mut schedule, stop).await;
                 tracing::info!(?how, "collection stopped");
                 let _ = tell.send(how);
+                let deadline = Instant::now() + shutdown_deadline;
                 for (name, shipper) in shippers {
-                    if timeout(shutdown_deadline, shipper).await.is_err() {
+                    if timeout_at(deadline, shipper).await.is_err() {
                         tracing::warn!(
                             sink = name,
                             "sink did not finish in time, its records stay in the log"
@@ -263,21 +271,50 @@ impl Agent {
         &mut self,
         schedule: &mut Schedule,
         stop: impl Future<Output = Stop>,
-    ) -> Result<Stop, AgentError> {
+    ) -> Stop {
         let mut stop = std::pin::pin!(stop);
         loop {
             let due = tokio::select! {
                 biased;
-                how = &mut stop => return Ok(how),
+                how = &mut stop => {
+                    self.leave_nothing_waiting(schedule.shutdown_deadline).await;
+                    return how;
+                }
                 due = schedule.ticker.wait() => due,
             };
+            self.last_tick = Some((schedule.interval, due.time_ms));
             self.telemetry.ticks_missed.add(due.missed);
             if due.missed > 0 {
                 tracing::warn!(missed = due.missed, "ticks fell out, the last one took too long");
             }
-            schedule.runner.run(schedule.deadline).await.map_err(AgentError::Thread)?;
+            if let Err(error) = schedule.runner.run(schedule.deadline).await {
+                tracing::warn!(%error, "no thread for collectors, they are left out of this tick");
+            }
             let record = self.encode(&mut schedule.runner, due.time_ms);
-            self.append(record).await;
+            let mut append = std::pin::pin!(self.append(record));
+            tokio::select! {
+                biased;
+                () = &mut append => {}
+                how = &mut stop => {
+                    // A disk that hangs must not hold up the end.
+                    if timeout(schedule.shutdown_deadline, append).await.is_err() {
+                        tracing::warn!("the log's disk hangs, the last tick may be lost");
+                    }
+                    return how;
+                }
+            }
+        }
+    }
+
+    /// Once more before the end: what the log refused, it may take now.
+    async fn leave_nothing_waiting(&mut self, deadline: Duration) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let _ = timeout(deadline, self.append_pending()).await;
+        let lost = self.pending.len();
+        if lost > 0 {
+            tracing::error!(lost, "the log still refuses, ticks that waited in memory are lost");
         }
     }
 
@@ -286,17 +323,25 @@ impl Agent {
         let mut schemas = Vec::new();
         for report in runner.reports() {
             self.telemetry.record(report.name, report.outcome, report.duration);
-            say(&mut self.said, report.name, report.outcome);
             if let Some(samples) = report.samples {
-                push(&mut self.encoder, &mut schemas, report.name, samples);
+                let pushed = push(&mut self.encoder, &mut schemas, samples);
+                if let Err(reason) = pushed {
+                    let outcome = Outcome::Failed(reason);
+                    self.telemetry.record(report.name, &outcome, report.duration);
+                    say(&mut self.said, report.name, &outcome);
+                    continue;
+                }
             }
+            say(&mut self.said, report.name, report.outcome);
         }
         self.telemetry.ticks.add(1);
         self.own_samples.clear();
         let stats = self.log.stats();
         let now_ms = self.clock.now_ms();
         self.telemetry.collect(&self.version, &stats, now_ms, &mut self.own_samples);
-        push(&mut self.encoder, &mut schemas, telemetry::COLLECTOR, &mut self.own_samples);
+        if let Err(reason) = push(&mut self.encoder, &mut schemas, &mut self.own_samples) {
+            tracing::warn!(reason, "the agent's own samples are left out");
+        }
         let samples = self.encoder.len() as u64;
         let payload = self.encoder.finish(time_ms);
         OwnedRecord { kind: Kind::Metrics, time_ms, samples, payload, schemas }
@@ -306,24 +351,32 @@ impl Agent {
     async fn append(&mut self, record: OwnedRecord) {
         let dropped = self.pending.push(record);
         self.telemetry.pending_dropped.add(dropped);
+        if dropped > 0 {
+            tracing::warn!(dropped, "memory for ticks that wait ran out, the oldest are dropped");
+        }
+        self.append_pending().await;
+    }
+
+    async fn append_pending(&mut self) {
         while let Some(front) = self.pending.front() {
             let time_ms = front.time_ms;
             match self.log.append(front).await {
-                Ok(seq) => tracing::debug!(seq, time_ms, "record is durable"),
+                Ok(seq) => {
+                    tracing::debug!(seq, time_ms, "record is durable");
+                    self.pending.pop();
+                }
+                Err(WalError::Record(error)) => {
+                    tracing::error!(%error, time_ms, "a tick fits no record, a gap stands for it");
+                    self.telemetry.append_failures.add(1);
+                    self.pending.give_up();
+                }
                 Err(error) => {
                     self.telemetry.append_failures.add(1);
-                    let reason = error_chain(&error);
-                    let waiting = self.pending.len();
-                    tracing::warn!(
-                        reason,
-                        waiting,
-                        dropped,
-                        "the log refused a record, it waits in memory"
-                    );
+                    let (reason, waiting) = (error_chain(&error), self.pending.len());
+                    tracing::warn!(reason, waiting, "the log refused a record, it waits in memory");
                     break;
                 }
             }
-            self.pending.pop();
         }
         self.telemetry.pending_ticks.set(self.pending.len() as u64);
     }
@@ -332,23 +385,31 @@ impl Agent {
 struct Schedule {
     ticker: Ticker,
     runner: Runner,
+    interval: Duration,
+    /// Of one collector.
     deadline: Duration,
+    shutdown_deadline: Duration,
 }
 
+/// Adds a collector's samples to the tick, whole or not at all.
 fn push(
     encoder: &mut TickEncoder,
     schemas: &mut Vec<Arc<EncodedSchema>>,
-    name: &str,
     samples: &mut Samples,
-) {
-    if encoder.len() + samples.len() > limits::TICK_SERIES_MAX {
-        let (series, most) = (samples.len(), limits::TICK_SERIES_MAX);
-        tracing::warn!(collector = name, series, most, "too many series in one tick, left out");
-        return;
+) -> Result<(), String> {
+    let series = samples.len();
+    if encoder.len() + series > limits::TICK_SERIES_MAX {
+        let most = limits::TICK_SERIES_MAX;
+        return Err(format!("{series} series are too many: a tick holds {most}"));
+    }
+    samples.finish();
+    if let Some(fault) = samples.fault() {
+        return Err(fault.to_string());
     }
     let (schema, values) = samples.finish();
     encoder.push(schema.id, values);
     schemas.push(Arc::clone(schema));
+    Ok(())
 }
 
 /// Says how a collector does when that changed, not every tick.

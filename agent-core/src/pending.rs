@@ -5,21 +5,23 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use wire::{Gap, GapReason, Kind};
+use wire::{EncodedSchema, Gap, GapReason, Kind};
 
 use crate::wal::OwnedRecord;
 
 /// A bounded queue of records in order.
 #[derive(Debug)]
 pub struct Pending {
-    queue: VecDeque<Arc<OwnedRecord>>,
+    /// Records, and the bytes each holds.
+    queue: VecDeque<(Arc<OwnedRecord>, usize)>,
     bytes: usize,
     bytes_max: usize,
     lost: Option<Gap>,
 }
 
 impl Pending {
-    /// An empty queue that holds at most `bytes_max` bytes of payload, and always one record.
+    /// An empty queue that holds at most `bytes_max` bytes of payloads and of schemas that change, and
+    /// always one record.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         Self { queue: VecDeque::new(), bytes: 0, bytes_max, lost: None }
@@ -27,8 +29,9 @@ impl Pending {
 
     /// Adds a record at the end; returns how many had to go from the front.
     pub fn push(&mut self, record: OwnedRecord) -> u64 {
-        self.bytes += record.payload.len();
-        self.queue.push_back(Arc::new(record));
+        let bytes = bytes(&record, self.queue.back().map(|(before, _)| before.as_ref()));
+        self.bytes += bytes;
+        self.queue.push_back((Arc::new(record), bytes));
         let mut dropped = 0;
         while self.bytes > self.bytes_max && self.queue.len() > 1 {
             dropped += u64::from(self.drop_oldest());
@@ -40,16 +43,21 @@ impl Pending {
     #[must_use]
     pub fn front(&self) -> Option<Arc<OwnedRecord>> {
         let gap = self.lost.as_ref().map(|gap| Arc::new(gap_record(gap)));
-        gap.or_else(|| self.queue.front().cloned())
+        gap.or_else(|| self.queue.front().map(|(record, _)| Arc::clone(record)))
     }
 
     /// Removes what [`Pending::front`] gave: it is in the log.
     pub fn pop(&mut self) {
         if self.lost.take().is_none()
-            && let Some(record) = self.queue.pop_front()
+            && let Some((_, bytes)) = self.queue.pop_front()
         {
-            self.bytes -= record.payload.len();
+            self.bytes -= bytes;
         }
+    }
+
+    /// Gives up the oldest record, which the log will never take; a gap stands for it.
+    pub fn give_up(&mut self) {
+        self.drop_oldest();
     }
 
     /// Records that wait.
@@ -65,8 +73,8 @@ impl Pending {
     }
 
     fn drop_oldest(&mut self) -> bool {
-        let Some(record) = self.queue.pop_front() else { return false };
-        self.bytes -= record.payload.len();
+        let Some((record, bytes)) = self.queue.pop_front() else { return false };
+        self.bytes -= bytes;
         let gap = self.lost.get_or_insert_with(|| Gap {
             reason: GapReason::LogOverflow,
             from_ms: record.time_ms,
@@ -82,6 +90,16 @@ impl Pending {
         gap.samples += record.samples;
         true
     }
+}
+
+/// What a record holds in memory beyond the one before it: a steady host shares its schemas, one
+/// whose devices come and go doesn't.
+fn bytes(record: &OwnedRecord, before: Option<&OwnedRecord>) -> usize {
+    let is_new = |schema: &&Arc<EncodedSchema>| {
+        !before.is_some_and(|before| before.schemas.iter().any(|old| Arc::ptr_eq(old, schema)))
+    };
+    let schemas: usize = record.schemas.iter().filter(is_new).map(|new| new.payload.len()).sum();
+    record.payload.len() + schemas
 }
 
 fn gap_record(gap: &Gap) -> OwnedRecord {

@@ -1,7 +1,7 @@
 //! Where records lie that a sink refused for good, for a person to look at.
 //!
 //! One file a record, `<sink>-<stream>-<seq>.record`: its envelope as it lay in the log. Bounded by
-//! [`FILES_MAX`]: the oldest goes first, and that is said.
+//! [`FILES_MAX`] and [`BYTES_MAX`]: the oldest goes first, and that is said.
 
 use std::{
     fs::{self, File},
@@ -16,6 +16,9 @@ use crate::sink::LogRecord;
 
 /// Records kept.
 pub const FILES_MAX: usize = 1_000;
+
+/// Bytes kept.
+pub const BYTES_MAX: u64 = 16 << 20;
 
 /// A directory of refused records.
 #[derive(Debug)]

@@ -120,13 +120,21 @@ impl Runner {
     /// Runs every collector that isn't stuck, each within `deadline`.
     ///
     /// # Errors
-    /// The system's, when no thread can be started; the collectors keep for the next tick.
+    /// The system's, when no thread can be started; the collectors that didn't run are
+    /// [`Outcome::Stuck`] in this tick, and run in the next.
     pub async fn run(&mut self, deadline: Duration) -> std::io::Result<()> {
         self.take_back();
         self.enqueue();
-        if self.worker == 0 {
-            self.start_worker()?;
+        let finished = self.finish_queue(deadline).await;
+        if finished.is_err() {
+            self.shared.give_up_queue();
         }
+        self.take_back();
+        finished
+    }
+
+    async fn finish_queue(&mut self, deadline: Duration) -> std::io::Result<()> {
+        self.ensure_worker()?;
         self.shared.work.notify_all();
         while let Some(running_since) = self.unfinished() {
             let due = running_since + deadline;
@@ -134,7 +142,6 @@ impl Runner {
                 self.abandon_stuck(deadline)?;
             }
         }
-        self.take_back();
         Ok(())
     }
 
@@ -180,7 +187,7 @@ impl Runner {
             }
             overdue
         };
-        if overdue { self.start_worker() } else { Ok(()) }
+        if overdue { self.ensure_worker() } else { Ok(()) }
     }
 
     fn take_back(&mut self) {
@@ -193,12 +200,16 @@ impl Runner {
         }
     }
 
-    fn start_worker(&mut self) -> std::io::Result<()> {
+    /// Starts the worker whose turn it is, unless it runs already.
+    fn ensure_worker(&mut self) -> std::io::Result<()> {
         let number = {
             let mut state = self.shared.lock();
             state.worker = state.worker.max(1);
             state.worker
         };
+        if number == self.worker {
+            return Ok(());
+        }
         let shared = Arc::clone(&self.shared);
         thread::Builder::new().name("collect".into()).spawn(move || shared.work(number))?;
         self.worker = number;
@@ -217,6 +228,13 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock; collectors run outside it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands back what no worker took.
+    fn give_up_queue(&self) {
+        let mut state = self.lock();
+        let State { queue, done, .. } = &mut *state;
+        done.extend(queue.drain(..).map(|job| (job, Outcome::Stuck, Duration::ZERO)));
     }
 
     fn work(&self, number: u64) {

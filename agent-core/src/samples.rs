@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use wire::{EncodedSchema, Family, MetricKind, Schema, Series, limits};
+use wire::{CodecError, EncodedSchema, Family, MetricKind, Schema, Series, limits};
 
 /// A metric as a collector names it. Most are constants; names can also be made while parsing
 /// (`node_memory_<field>_bytes`).
@@ -50,6 +50,8 @@ pub struct Samples {
     /// The new schema, once this tick differed from `known`.
     building: Option<Schema>,
     values: Vec<f64>,
+    /// Why nobody could read `known` back, if so.
+    fault: Option<CodecError>,
 }
 
 impl Samples {
@@ -57,7 +59,9 @@ impl Samples {
     #[must_use]
     pub fn new(collector: &str) -> Self {
         let schema = Schema { collector: collector.to_owned(), ..Schema::default() };
-        Self { known: EncodedSchema::new(schema), matched: 0, building: None, values: Vec::new() }
+        let known = EncodedSchema::new(schema);
+        let fault = known.check().err();
+        Self { known, matched: 0, building: None, values: Vec::new(), fault }
     }
 
     /// Forgets the values, to be filled anew; what is known of the series stays.
@@ -108,8 +112,16 @@ impl Samples {
         if let Some(schema) = self.building.take() {
             self.matched = schema.series.len();
             self.known = EncodedSchema::new(schema);
+            self.fault = self.known.check().err();
         }
         (&self.known, &self.values)
+    }
+
+    /// What is wrong with the series that [`Samples::finish`] gave: a name that is none, a bound of
+    /// [`limits`] broken. Such samples must go nowhere: no log and no hub could read them back.
+    #[must_use]
+    pub const fn fault(&self) -> Option<&CodecError> {
+        self.fault.as_ref()
     }
 }
 
@@ -198,6 +210,23 @@ mod tests {
         for devices in [&["a", "b"][..], &["a"], &[], &["b", "a"], &["a", "b", "c"], &["c"]] {
             check(&mut samples, devices);
         }
+    }
+
+    #[test]
+    fn series_that_nobody_could_read_back_are_a_fault() {
+        let check = |collector: &str, metric: &str, expected: Option<&str>| {
+            let mut samples = Samples::new(collector);
+            samples.push(&Metric::gauge(metric, "A metric."), &[], 1.0);
+            samples.finish();
+            let fault = samples.fault().map(ToString::to_string);
+            match expected {
+                None => assert_eq!(fault, None),
+                Some(part) => assert!(fault.is_some_and(|text| text.contains(part)), "{part}"),
+            }
+        };
+        check("test", "node_load1", None);
+        check("my-app", "node_load1", Some("collector name \"my-app\""));
+        check("test", "node load", Some("metric name \"node load\""));
     }
 
     #[test]

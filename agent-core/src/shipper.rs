@@ -6,7 +6,12 @@
 //! stream stays whole and in order. That replacement lives in memory until it is acknowledged; after
 //! a crash the record is refused, quarantined and replaced again, to the same effect.
 
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind::{QuotaExceeded, StorageFull},
+    rc::Rc,
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::sleep};
 use wire::{Gap, GapReason, Kind, envelope, request::Body};
@@ -188,15 +193,22 @@ impl Shipper {
         if self.replaced.contains_key(&seq) {
             return self.failed(format!("rejected the gap for record {seq}: {reason}"), None);
         }
-        let path = match self.quarantine.put(&self.name, batch.stream_id, record) {
-            Ok(path) => path,
+        let kept = match self.quarantine.put(&self.name, batch.stream_id, record) {
+            Ok(path) => path.display().to_string(),
+            // A full disk must not hold up what would free it.
+            Err(error) if matches!(error.kind(), StorageFull | QuotaExceeded) => {
+                format!("not kept: {error}")
+            }
             Err(error) => return self.failed(format!("quarantine record {seq}: {error}"), None),
         };
         let Some(replacement) = gap_for(record, &self.name, &reason) else {
             return self.failed(format!("no gap can stand for record {seq}: {reason}"), None);
         };
         tracing::warn!(
-            sink = self.name, seq, reason, path = %path.display(),
+            sink = self.name,
+            seq,
+            reason,
+            kept,
             "sink rejected a record for good, quarantined it"
         );
         self.stats.rejected.add(1);

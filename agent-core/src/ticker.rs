@@ -37,6 +37,13 @@ impl Ticker {
         Self { clock, interval_ms: millis(interval).max(1), last_ms: None }
     }
 
+    /// Goes on after a tick at `last_ms`: ticks that fell out since then are missed.
+    #[must_use]
+    pub fn after(mut self, last_ms: Option<i64>) -> Self {
+        self.last_ms = last_ms;
+        self
+    }
+
     /// Waits for the next tick. Safe to drop and call again.
     pub async fn wait(&mut self) -> Due {
         let mut target_ms = self.floor(self.clock.now_ms()) + self.interval_ms;

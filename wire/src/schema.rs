@@ -224,6 +224,19 @@ impl EncodedSchema {
         Arc::new(Self { id: id_of(&payload), schema, payload })
     }
 
+    /// Whether a log and a hub can read it back: names, bounds, size.
+    ///
+    /// # Errors
+    /// As [`Schema::decode`].
+    pub fn check(&self) -> Result<(), CodecError> {
+        let (bytes, most) = (self.payload.len(), limits::RECORD_PAYLOAD_BYTES_MAX);
+        if bytes > most {
+            let detail = format!("{bytes} bytes, at most {most}");
+            return Err(CodecError::invalid("schema", detail));
+        }
+        Schema::decode(&self.payload).map(drop)
+    }
+
     /// Decodes, checks and names a payload.
     ///
     /// # Errors
