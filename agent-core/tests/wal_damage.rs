@@ -15,7 +15,9 @@ use agent_core::{
     wal::{MAX_BYTES_MIN, SledWal, Wal, WalOptions},
 };
 use tempfile::TempDir;
-use wal_support::{Seen, TICK_MS, append_with, copy, drain, fast_directory, schema, time_ms};
+use wal_support::{
+    Random, Seen, TICK_MS, append_with, copy, drain, fast_directory, schema, time_ms,
+};
 use wire::{EncodedSchema, GapReason, StreamId, Tick};
 
 const RECORDS: u64 = 620;
@@ -178,18 +180,6 @@ fn check_records(records: &[(u64, Seen)], acked_seq: u64, what: &str) -> u64 {
     }
     assert_eq!(next, RECORDS + 1, "{what}: records vanished without a gap");
     lost
-}
-
-/// Small deterministic random numbers.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound.max(1)
-    }
 }
 
 /// Damages one data file in `cases` ways; returns records lost in the worst case and in all.

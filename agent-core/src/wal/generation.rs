@@ -35,17 +35,19 @@ use std::{
     time::Instant,
 };
 
-use wire::{EncodedSchema, Gap, Kind, SchemaId, StreamId, envelope};
+use wire::{EncodedSchema, Kind, SchemaId, StreamId, envelope};
 
 use nix::sys::prctl;
 
 use super::{
     WalError,
+    counts::Counts,
     limits::{
         CACHE_BYTES, DATABASE_LOCK_PAUSE, DATABASE_LOCK_WAIT, POOL_TIMER_SLACK_NS, SEGMENT_BYTES,
     },
     parts::{self, RECORD_LEAD_BYTES},
-    sidecar::{self, Tally},
+    sidecar,
+    wholes::{self, check_record, damaged, key_of, next_whole, next_whole_after_torn, split_key},
 };
 use crate::sink::{BatchLimits, LogRecord};
 
@@ -74,30 +76,6 @@ impl Fault {
                 WalError::Database { operation, path: path.to_owned(), reason }
             }
         }
-    }
-}
-
-/// What is counted of a generation up to a record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    /// The record; 0 if none.
-    pub(super) seq: u64,
-    /// Bytes appended, schemas too.
-    pub(super) bytes: u64,
-    /// What lies there.
-    pub(super) tally: Tally,
-}
-
-impl Counts {
-    fn encode(&self) -> Vec<u8> {
-        [&self.seq.to_le_bytes()[..], &self.bytes.to_le_bytes(), &self.tally.encode()].concat()
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (seq, rest) = bytes.split_first_chunk()?;
-        let (bytes, rest) = rest.split_first_chunk()?;
-        let (seq, bytes) = (u64::from_le_bytes(*seq), u64::from_le_bytes(*bytes));
-        Some(Self { seq, bytes, tally: Tally::decode(rest)? })
     }
 }
 
@@ -130,14 +108,11 @@ struct Open {
 }
 
 /// What goes wrong inside one call.
-enum Trouble {
-    Sled(sled::Error),
-    Damaged(String),
-}
+type Trouble = wholes::Trouble<sled::Error>;
 
 impl From<sled::Error> for Trouble {
     fn from(error: sled::Error) -> Self {
-        Self::Sled(error)
+        Self::Database(error)
     }
 }
 
@@ -301,7 +276,7 @@ impl Generation {
         self.guarded("read schemas", |open| {
             let mut schemas = HashMap::new();
             let mut entries = open.schemas.iter();
-            while let Some((number, whole)) = next_whole(&mut entries, 0)? {
+            while let Some((number, whole)) = next_whole_after_torn(&mut entries)? {
                 let found = envelope::split_first(&whole.bytes).ok();
                 let schema =
                     found.and_then(|(found, _)| EncodedSchema::from_payload(found.payload).ok());
@@ -322,7 +297,7 @@ impl Generation {
             let (seq, _) = split_key(&key)?;
             match next_whole(&mut open.records.range(key_of(seq, 0)..), RECORD_LEAD_BYTES) {
                 Ok(Some(_)) => return Ok(End { last_seq: Some(seq), torn: false }),
-                Err(Trouble::Sled(error)) => return Err(error.into()),
+                Err(Trouble::Database(error)) => return Err(error.into()),
                 Ok(None) | Err(Trouble::Damaged(_)) => {}
             }
             let before = open.records.range(..key_of(seq, 0)).next_back().transpose()?;
@@ -337,11 +312,10 @@ impl Generation {
             let stored = open.meta.get(COUNTS)?;
             let stored = stored.and_then(|bytes| Counts::decode(&bytes));
             let mut counts = stored.filter(|c| c.seq <= last_seq).unwrap_or_default();
-            let mut entries = open.records.range(key_of(counts.seq + 1, 0)..);
+            // Parts of a torn record may lie behind.
+            let range = key_of(counts.seq + 1, 0)..key_of(last_seq + 1, 0);
+            let mut entries = open.records.range(range);
             while let Some((seq, whole)) = next_whole(&mut entries, RECORD_LEAD_BYTES)? {
-                if seq > last_seq {
-                    break;
-                }
                 counts.seq = seq;
                 counts.bytes += whole.bytes.len() as u64;
                 counts.tally.add(whole.time_ms, whole.samples);
@@ -441,74 +415,8 @@ fn put(tree: &sled::Tree, number: u64, values: Vec<Vec<u8>>) -> sled::Result<()>
     Ok(())
 }
 
-fn key_of(number: u64, part: u16) -> [u8; 10] {
-    let mut key = [0; 10];
-    key[..8].copy_from_slice(&number.to_be_bytes());
-    key[8..].copy_from_slice(&part.to_be_bytes());
-    key
-}
-
-fn split_key(key: &[u8]) -> Result<(u64, u16), Trouble> {
-    let split = key.split_first_chunk().and_then(|(number, part)| {
-        let part = u16::from_be_bytes(part.try_into().ok()?);
-        Some((u64::from_be_bytes(*number), part))
-    });
-    split.ok_or_else(|| damaged("key"))
-}
-
-struct Whole {
-    time_ms: i64,
-    samples: u64,
-    bytes: Vec<u8>,
-}
-
-/// The next whole and its number; it has to begin right there.
-fn next_whole(
-    entries: &mut sled::Iter,
-    lead_bytes: usize,
-) -> Result<Option<(u64, Whole)>, Trouble> {
-    let Some(entry) = entries.next() else { return Ok(None) };
-    let (key, value) = entry?;
-    let (number, part) = split_key(&key)?;
-    let (lead, first) = value.split_at_checked(lead_bytes).ok_or_else(|| damaged("record"))?;
-    let count = parts::count(first, lead_bytes).filter(|_| part == 0);
-    let count = count.ok_or_else(|| damaged(format!("no record begins at {number}")))?;
-    let mut later = Vec::new();
-    for part in 1..count {
-        let (key, value) = entries.next().ok_or_else(|| damaged("parts are missing"))??;
-        if split_key(&key)? != (number, part) {
-            return Err(damaged(format!("part {part} of {number} is missing")));
-        }
-        later.push(value);
-    }
-    let bytes = parts::join(first, &later);
-    let bytes = bytes.ok_or_else(|| damaged(format!("{number} has a wrong checksum")))?;
-    let time_ms = lead.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes));
-    let samples = lead.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-    Ok(Some((number, Whole { time_ms, samples: u64::from(samples), bytes })))
-}
-
-/// Whether a record may stand where `expected` was to come: its number, or a gap from there on.
-fn check_record(seq: u64, expected: u64, bytes: &[u8]) -> Result<(), Trouble> {
-    let (found, _) = envelope::split_first(bytes).map_err(|error| damaged(error.to_string()))?;
-    if found.seq != seq || !found.kind.is_record() {
-        return Err(damaged(format!("{:?} {} lies at {seq}", found.kind, found.seq)));
-    }
-    let covers = || {
-        let gap = Gap::decode(found.payload).ok().filter(|_| found.kind == Kind::Gap);
-        gap.is_some_and(|gap| gap.first_seq <= expected && gap.last_seq == seq)
-    };
-    match seq == expected || covers() {
-        true => Ok(()),
-        false => Err(damaged(format!("record {expected} is missing"))),
-    }
-}
-
-fn damaged(what: impl Into<String>) -> Trouble {
-    Trouble::Damaged(what.into())
-}
-
-fn io_fault(operation: &'static str, path: &Path, source: io::Error) -> Fault {
+/// An I/O error of that operation on that path.
+pub(super) fn io_fault(operation: &'static str, path: &Path, source: io::Error) -> Fault {
     Fault::Io(WalError::Io { operation, path: path.to_owned(), source })
 }
 
@@ -519,14 +427,14 @@ fn guarded<T>(
 ) -> Result<T, Fault> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(Trouble::Sled(sled::Error::Io(source)))) => Err(match is_damage(&source) {
+        Ok(Err(Trouble::Database(sled::Error::Io(source)))) => Err(match is_damage(&source) {
             true => Fault::Damaged(source.to_string()),
             false => io_fault(operation, path, source),
         }),
-        Ok(Err(Trouble::Sled(sled::Error::ReportableBug(reason)))) => {
+        Ok(Err(Trouble::Database(sled::Error::ReportableBug(reason)))) => {
             Err(Fault::Io(WalError::Database { operation, path: path.to_owned(), reason }))
         }
-        Ok(Err(Trouble::Sled(error))) => Err(Fault::Damaged(error.to_string())),
+        Ok(Err(Trouble::Database(error))) => Err(Fault::Damaged(error.to_string())),
         Ok(Err(Trouble::Damaged(reason))) => Err(Fault::Damaged(reason)),
         Err(panic) => Err(panicked(operation, path, &*panic)),
     }

@@ -11,7 +11,7 @@ use wire::{EncodedSchema, EnvelopeError, Gap, Kind, StreamId, envelope};
 
 use super::{
     NewRecord, Wal, WalError, WalOptions, WalStats,
-    generation::{Fault, Generation},
+    generation::{Fault, Generation, io_fault},
     limits,
     lock::DirLock,
     newest::{Cursor, Cursors, Newest},
@@ -280,12 +280,28 @@ impl SledWal {
             return Ok(());
         }
         let (first_seq, path) = (self.last_seq + 1, self.generation_path(self.last_seq + 1));
-        let cursors = self.cursors.iter().map(|(sink, cursor)| (sink.as_str(), cursor.seq));
-        let generation = Generation::create(&path, self.stream, first_seq, cursors)
-            .map_err(|fault| fault.into_error("create generation", &path))?;
+        let created = if path.exists() { self.replace_failed(&path) } else { self.create(&path) };
+        let generation = created.map_err(|fault| fault.into_error("create generation", &path))?;
         self.cursors.values_mut().for_each(|cursor| cursor.written = true);
         self.newest = Some(Newest::empty(generation, self.stream, first_seq));
         Ok(())
+    }
+
+    fn create(&self, path: &Path) -> Result<Generation, Fault> {
+        let cursors = self.cursors.iter().map(|(sink, cursor)| (sink.as_str(), cursor.seq));
+        Generation::create(path, self.stream, self.last_seq + 1, cursors)
+    }
+
+    /// Creates one in place of an empty one to which a write failed: that goes only when the new one is
+    /// there, for it may be all that says where the stream is.
+    fn replace_failed(&self, path: &Path) -> Result<Generation, Fault> {
+        let aside = path.with_extension("new");
+        drop(self.create(&aside)?);
+        sidecar::remove_directory(path)
+            .and_then(|()| std::fs::rename(&aside, path))
+            .and_then(|()| sidecar::sync_directory(&self.directory))
+            .map_err(|source| io_fault("create generation", path, source))?;
+        Generation::open(path)
     }
 
     pub(super) fn generation_path(&self, first_seq: u64) -> PathBuf {
@@ -300,15 +316,9 @@ impl SledWal {
         };
         let error = fault.into_error(operation, newest.path());
         self.cursors.values_mut().for_each(|cursor| cursor.written = false);
-        if self.last_seq < newest.first_seq {
-            let path = newest.path().to_owned();
-            drop(newest);
-            if let Err(error) = sidecar::remove_directory(&path) {
-                tracing::debug!(path = %path.display(), %error, "can't remove an empty generation");
-            }
-        } else {
-            let entry = newest.entry(self.last_seq);
-            self.row.push_back(entry);
+        // One without records stays where it is until another takes its place.
+        if self.last_seq >= newest.first_seq {
+            self.row.push_back(newest.entry(self.last_seq));
         }
         error
     }
@@ -371,10 +381,16 @@ impl SledWal {
         }
     }
 
-    /// Gives back what every sink has acknowledged.
+    /// Gives back what every sink has acknowledged. Something always stays to say where the stream is.
     pub(super) fn reclaim(&mut self) {
         let acked_seq = self.acked_seq();
         while self.row.front().is_some_and(|entry| entry.last_seq <= acked_seq) {
+            if self.row.len() == 1
+                && let Err(error) = self.make_newest()
+            {
+                tracing::debug!(%error, "the last generation of the log stays until there is another");
+                break;
+            }
             let Some(entry) = self.row.pop_front() else { break };
             if let Err(error) = self.remove(&entry) {
                 tracing::warn!(path = %entry.path.display(), %error, "can't give back a part of the log");

@@ -47,11 +47,12 @@
 //! `log` is the log itself; `open` takes it over in whatever state it was left; `bounds` drops
 //! the oldest; `salvage` replaces what is damaged with what `carve` finds. `generation` is the
 //! only one that names sled; `newest`, `row`, `readers` are the generations being written, sealed
-//! and read; `parts` splits large values; `sidecar`, `lock`, `reserve`, `quarantine` are
+//! and read; `parts` splits large values, `wholes` reads them back, `counts` is what is known of them; `sidecar`, `lock`, `reserve`, `quarantine` are
 //! the files beside; `limits` has every bound; `handle` is the asynchronous face.
 
 mod bounds;
 mod carve;
+mod counts;
 mod generation;
 mod handle;
 mod limits;
@@ -66,6 +67,7 @@ mod reserve;
 mod row;
 mod salvage;
 mod sidecar;
+mod wholes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -136,8 +138,8 @@ pub trait Wal: Send {
     /// Appends one record and returns its sequence number once it is durable.
     ///
     /// # Errors
-    /// [`WalError`]; nothing is promised of this record then, and the log reopens itself before the
-    /// next call.
+    /// [`WalError`]; nothing is promised of this record then, and the log goes on in another
+    /// generation with the next call.
     fn append(&mut self, record: &NewRecord<'_>) -> Result<u64, WalError>;
 
     /// Registers a sink. A new one begins at the oldest record held; a known one where it was.

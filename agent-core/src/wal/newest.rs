@@ -6,7 +6,8 @@ use wire::{EncodedSchema, Kind, StreamId};
 
 use super::{
     NewRecord,
-    generation::{Counts, Fault, Generation, Schemas},
+    counts::Counts,
+    generation::{Fault, Generation, Schemas},
     limits::COUNTS_EVERY,
     row::Entry,
     sidecar,

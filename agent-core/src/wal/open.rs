@@ -105,6 +105,11 @@ impl SledWal {
             None if is_lost => self.untold = Some(uncertain("its generations are gone", 0, 0)),
             None => self.find_cursors(),
         }
+        // What lies before is given back: it was acknowledged, even if that was not yet on disk.
+        let given_back_to = self.first_seq() - 1;
+        for cursor in self.cursors.values_mut().filter(|cursor| cursor.seq < given_back_to) {
+            *cursor = Cursor { seq: given_back_to, written: false };
+        }
         let sinks: Vec<String> = self.cursors.keys().cloned().collect();
         for gap in self.row.iter_mut().filter_map(|entry| entry.gap.as_mut()) {
             // Whether a sink was given it is not known any more.
@@ -176,8 +181,11 @@ impl SledWal {
                     "can't open the newest generation of the log, going on without it"
                 );
                 self.last_seq = reach;
-                let entry = self.sealed(Stretch { first_seq, path, stream, gap: None }, reach);
-                self.row.push_back(entry);
+                // Without records it is no entry: the next generation will take its very path.
+                if reach >= first_seq {
+                    let entry = self.sealed(Stretch { first_seq, path, stream, gap: None }, reach);
+                    self.row.push_back(entry);
+                }
                 self.find_cursors();
                 Ok(())
             }
@@ -204,7 +212,7 @@ impl SledWal {
             self.newest = Some(newest);
         } else if reach <= last_seq + 1 && said <= last_seq {
             self.newest = Some(newest);
-            self.seal_or_remove();
+            self.seal_or_replace();
             if let Err(error) = self.adopt(last_seq + 1, carved) {
                 let reason = error_chain(&error);
                 tracing::warn!(reason, "can't keep a record whose append was cut short");
@@ -218,17 +226,10 @@ impl SledWal {
         }
     }
 
-    /// Seals the newest generation; one without records is removed.
-    fn seal_or_remove(&mut self) {
-        match self.newest.take_if(|newest| newest.is_empty()) {
-            Some(empty) => {
-                let path = empty.path().to_owned();
-                drop(empty);
-                if let Err(error) = sidecar::remove_directory(&path) {
-                    tracing::warn!(path = %path.display(), %error, "can't remove an empty generation");
-                }
-            }
-            None => self.roll(),
+    /// Seals the newest generation; one without records makes room for another.
+    fn seal_or_replace(&mut self) {
+        if self.newest.take_if(|newest| newest.is_empty()).is_none() {
+            self.roll();
         }
     }
 

@@ -122,3 +122,15 @@ pub fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+/// Small deterministic random numbers.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound.max(1)
+    }
+}
