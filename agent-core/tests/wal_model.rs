@@ -95,8 +95,9 @@ fn step(wal: &mut SledWal, model: &mut Model, operation: &Operation) {
             assert!(found[..] == expected[..found.len()], "{operation:?}");
         }
         Operation::Acknowledge { sink, seq } => {
+            let seq = seq.min(model.last_seq());
             wal.acknowledge(SINKS[sink], seq).unwrap();
-            model.cursors[sink] = model.cursors[sink].max(seq.min(model.last_seq()));
+            model.cursors[sink] = model.cursors[sink].max(seq);
         }
         Operation::Flush => {
             wal.flush().unwrap();

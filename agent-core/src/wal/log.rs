@@ -19,6 +19,7 @@ use super::{
     readers::Readers,
     reserve::Reserve,
     row::{self, Entry},
+    salvage,
     sidecar::{self, Witness},
 };
 use crate::sink::{Batch, BatchLimits, LogRecord};
@@ -131,11 +132,14 @@ impl Wal for SledWal {
     }
 
     fn acknowledge(&mut self, sink: &str, seq: u64) -> Result<(), WalError> {
-        let (before, last_seq) = (self.cursor(sink)?, self.last_seq);
-        if seq > last_seq {
-            tracing::warn!(sink, seq, last_seq, "sink acknowledged more than was ever written");
+        let before = self.cursor(sink)?;
+        let (stream, end) = self.stream_from(before + 1);
+        if seq > end && stream == self.stream {
+            self.leave_stream(sink, seq);
         }
-        let seq = seq.min(last_seq);
+        // The far side may hold more of a stream than is left of it here; the numbers behind it belong
+        // to another one.
+        let seq = seq.min(end);
         if seq > before {
             self.cursors.insert(sink.to_owned(), Cursor { seq, written: false });
             self.reclaim();
@@ -196,6 +200,41 @@ impl SledWal {
     fn cursor(&self, sink: &str) -> Result<u64, WalError> {
         let cursor = self.cursors.get(sink).map(|cursor| cursor.seq);
         cursor.ok_or_else(|| WalError::UnknownSink(sink.to_owned()))
+    }
+
+    /// The stream that `seq` belongs to, and its last number here.
+    fn stream_from(&self, seq: u64) -> (StreamId, u64) {
+        let index = row::position(&self.row, seq).unwrap_or(self.row.len());
+        let stream = self.row.get(index).map_or(self.stream, |entry| entry.stream);
+        let rest = self.row.iter().skip(index).take_while(|entry| entry.stream == stream);
+        let end = rest.last().map_or(0, |entry| entry.last_seq);
+        (stream, if stream == self.stream { self.last_seq } else { end })
+    }
+
+    /// Begins another stream, since a sink holds more of this one than was written here: the log was
+    /// set back, by a restored snapshot or a disk that lied. Numbers were given out twice, and the far
+    /// side took the second for the first.
+    fn leave_stream(&mut self, sink: &str, seq: u64) {
+        let last_seq = self.last_seq;
+        tracing::error!(
+            sink,
+            seq,
+            last_seq,
+            "a sink holds more than was ever written, the log was set back"
+        );
+        let from_ms = self.newest.as_ref().map_or(0, |newest| newest.counts.tally.last_ms);
+        let reason =
+            format!("{sink} holds up to {seq}, the log ends with {last_seq}: it was set back");
+        self.seal_or_replace();
+        self.stream = Self::new_stream();
+        self.untold = Some(salvage::uncertain(&reason, from_ms, from_ms));
+    }
+
+    /// Seals the newest generation; one without records makes room for another.
+    pub(super) fn seal_or_replace(&mut self) {
+        if self.newest.take_if(|newest| newest.is_empty()).is_none() {
+            self.roll();
+        }
     }
 
     /// Appends the gap that is not told yet, if there is one.

@@ -102,7 +102,9 @@ impl SledWal {
         }
         match newest {
             Some(newest) => self.take_over_newest(newest, said)?,
-            None if is_lost => self.untold = Some(uncertain("its generations are gone", 0, 0)),
+            None if is_lost => {
+                self.untold = Some(salvage::uncertain("its generations are gone", 0, 0));
+            }
             None => self.find_cursors(),
         }
         // What lies before is given back: it was acknowledged, even if that was not yet on disk.
@@ -136,15 +138,13 @@ impl SledWal {
             return Entry::of_gap(StandIn { stream, first_seq, gap }, path);
         }
         let tail = sidecar::read_tail(&path).filter(|(seq, _)| *seq == last_seq);
-        let (mut tally, mut stream) = (tail.map(|(_, tally)| tally), stream);
-        if tally.is_none() || stream.is_none() {
-            let opened = self.reserve.give_for(|| Generation::open(&path));
-            let counts = opened.as_ref().ok().and_then(|opened| opened.counts(last_seq).ok());
-            tally = tally.or(counts.map(|counts| counts.tally));
-            stream = stream.or(opened.ok().and_then(|opened| heal_head(&opened, first_seq)));
-        }
-        let records = (last_seq + 1).saturating_sub(first_seq);
-        let tally = tally.unwrap_or(Tally { records, ..Tally::default() });
+        let counted = || salvage::tally(&path, first_seq, last_seq);
+        let tally = tail.map_or_else(counted, |(_, tally)| tally);
+        let stored = || {
+            let generation = self.reserve.give_for(|| Generation::open(&path)).ok()?;
+            heal_head(&generation, first_seq)
+        };
+        let stream = stream.or_else(stored);
         let disk_bytes = sidecar::disk_bytes(&path);
         let stream = stream.unwrap_or(self.stream);
         Entry { first_seq, last_seq, stream, tally, path, disk_bytes, gap: None }
@@ -180,6 +180,8 @@ impl SledWal {
                     reason,
                     "can't open the newest generation of the log, going on without it"
                 );
+                let whole = carved.records.last_key_value().map_or(first_seq - 1, |(seq, _)| *seq);
+                let reach = said.max(whole);
                 self.last_seq = reach;
                 // Without records it is no entry: the next generation will take its very path.
                 if reach >= first_seq {
@@ -226,13 +228,6 @@ impl SledWal {
         }
     }
 
-    /// Seals the newest generation; one without records makes room for another.
-    fn seal_or_replace(&mut self) {
-        if self.newest.take_if(|newest| newest.is_empty()).is_none() {
-            self.roll();
-        }
-    }
-
     /// Appends a whole record, if it was carved, of which it isn't known whether its append had
     /// returned: if it had, nothing is lost; if not, nothing was promised.
     fn adopt(&mut self, seq: u64, mut carved: Carved) -> Result<(), WalError> {
@@ -259,7 +254,8 @@ impl SledWal {
         let saved = carved.records.last_key_value();
         let saved_ms = saved.map(|(seq, bytes)| salvage::piece(*seq, bytes.clone()).time_ms);
         let before_ms = self.row.back().map(|entry| entry.tally.last_ms);
-        let from_ms = saved_ms.or(before_ms).or(written_ms).unwrap_or(0);
+        let known_ms = [saved_ms, before_ms, written_ms].into_iter().flatten();
+        let from_ms = known_ms.into_iter().find(|time_ms| *time_ms != 0).unwrap_or(0);
         let to_ms = written_ms.unwrap_or(from_ms).max(from_ms);
         let last_seq = reach.max(first_seq);
         let tally = Tally {
@@ -281,7 +277,7 @@ impl SledWal {
         });
         self.last_seq = last_seq;
         self.stream = Self::new_stream();
-        self.untold = Some(uncertain(&reason, from_ms, to_ms));
+        self.untold = Some(salvage::uncertain(&reason, from_ms, to_ms));
         if let Err(error) = self.repair(self.row.len() - 1, &reason, Some(carved)) {
             let reason = error_chain(&error);
             tracing::warn!(reason, "can't save what is readable of a damaged generation yet");
@@ -358,11 +354,6 @@ fn heal_head(generation: &Generation, first_seq: u64) -> Option<StreamId> {
         Err(error) => tracing::debug!(path = %path.display(), %error, "can't write a head again"),
     }
     Some(stream)
-}
-
-fn uncertain(reason: &str, from_ms: i64, to_ms: i64) -> Gap {
-    let detail = format!("the end of the log is uncertain: {reason}");
-    salvage::damage_gap(&detail, from_ms, to_ms, (0, 0), 0)
 }
 
 fn written_ms(file: &Path) -> Option<i64> {

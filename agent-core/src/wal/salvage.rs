@@ -20,7 +20,7 @@ use super::{
     log::SledWal,
     newest::{Cursors, Newest},
     row::Entry,
-    sidecar::{self, StandIn},
+    sidecar::{self, StandIn, Tally},
 };
 
 /// A stretch of the log whose generation is damaged.
@@ -260,6 +260,24 @@ pub(super) fn damage_gap(
     let detail = reason[..cut].to_owned();
     let reason = GapReason::LogDamaged;
     Gap { reason, from_ms, to_ms, first_seq, last_seq, records, samples: 0, detail }
+}
+
+/// The gap that begins a stream which took over from one whose end is uncertain.
+pub(super) fn uncertain(reason: &str, from_ms: i64, to_ms: i64) -> Gap {
+    let detail = format!("the end of the log is uncertain: {reason}");
+    damage_gap(&detail, from_ms, to_ms, (0, 0), 0)
+}
+
+/// What lies in a generation as far as it can be carved; for when it wasn't noted.
+pub(super) fn tally(generation: &Path, first_seq: u64, last_seq: u64) -> Tally {
+    let mut tally = Tally::default();
+    let carved = carve::scan(&generation.join(DATA_FILE), first_seq).unwrap_or_default();
+    for (seq, bytes) in carved.records.into_iter().take_while(|(seq, _)| *seq <= last_seq) {
+        let piece = piece(seq, bytes);
+        tally.add(piece.time_ms, piece.samples);
+    }
+    tally.records = (last_seq + 1).saturating_sub(first_seq);
+    tally
 }
 
 /// A carved record with what its payload says of it.
