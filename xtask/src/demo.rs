@@ -126,7 +126,7 @@ fn picture(hub: &Hub) -> Result<String> {
     let seq = |seq: Option<u64>| seq.map_or_else(|| "–".to_owned(), |seq| seq.to_string());
     let depth = last.zip(acked).map_or(0, |(last, acked)| last.saturating_sub(acked));
     let rows = [
-        ("host", host["hostname"].as_str().unwrap_or("–").to_owned()),
+        ("host", host["host"].as_str().unwrap_or("–").to_owned()),
         ("cpu", cpu(hub)?),
         ("memory", memory(hub)?),
         ("load", load(hub)?),

@@ -40,7 +40,7 @@ pub struct Ingest {
     telemetry: Arc<Telemetry>,
     clock: Clock,
     room: Arc<Semaphore>,
-    decoders: Semaphore,
+    decoders: Arc<Semaphore>,
 }
 
 /// Room for a body; given back when it is dropped.
@@ -71,7 +71,7 @@ impl Ingest {
         memory_bytes: u64,
     ) -> Self {
         let room = usize::try_from(memory_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let (room, decoders) = (Arc::new(Semaphore::new(room)), Semaphore::new(DECODERS));
+        let (room, decoders) = (Arc::new(Semaphore::new(room)), Arc::new(Semaphore::new(DECODERS)));
         Self { store, presence, telemetry, clock, room, decoders }
     }
 
@@ -104,12 +104,17 @@ impl Ingest {
 
     async fn decode(&self, body: &Bytes) -> Result<Request, RequestError> {
         // Never closed, so always a permit.
-        let _permit = self.decoders.acquire().await;
+        let permit = Arc::clone(&self.decoders).acquire_owned().await;
         if matches!(get_frame_content_size(body), Ok(Some(bytes)) if bytes <= INLINE_BYTES_MAX) {
             return request::decode(body);
         }
         let body = body.clone();
-        let decoded = task::spawn_blocking(move || request::decode(&body)).await;
+        // The work goes on when the sender leaves; so does its place among the decoders.
+        let work = move || {
+            let _permit = permit;
+            request::decode(&body)
+        };
+        let decoded = task::spawn_blocking(work).await;
         decoded.unwrap_or_else(|error| Err(RequestError::Compression(error.to_string())))
     }
 }

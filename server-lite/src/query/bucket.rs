@@ -6,6 +6,7 @@
 //! which shows what was there.
 
 use serde::{Serialize, Serializer, ser::SerializeTuple as _};
+use wire::MetricKind;
 
 /// How the samples of a bucket become one value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +58,7 @@ impl Serialize for Point {
 #[derive(Clone, Debug)]
 pub struct Fold {
     aggregation: Aggregation,
+    kind: MetricKind,
     from_ms: i64,
     step_ms: i64,
     open: Option<Bucket>,
@@ -77,10 +79,16 @@ struct Bucket {
 }
 
 impl Fold {
-    /// Samples before `from_ms` only serve to count the first rate from.
+    /// Samples before `from_ms` only serve to count the first rate from. A counter that falls began
+    /// anew at zero; a gauge that falls has fallen.
     #[must_use]
-    pub const fn new(aggregation: Aggregation, from_ms: i64, step_ms: i64) -> Self {
-        Self { aggregation, from_ms, step_ms, open: None, before: None, points: Vec::new() }
+    pub const fn new(
+        aggregation: Aggregation,
+        kind: MetricKind,
+        from_ms: i64,
+        step_ms: i64,
+    ) -> Self {
+        Self { aggregation, kind, from_ms, step_ms, open: None, before: None, points: Vec::new() }
     }
 
     /// Adds a sample; each is later than the one before.
@@ -96,7 +104,9 @@ impl Fold {
         if self.open.is_some_and(|bucket| bucket.start_ms != start_ms) {
             self.close();
         }
-        let gained = |last: Option<(i64, f64)>| last.map_or(0.0, |(_, last)| gain(last, value));
+        let kind = self.kind;
+        let gained =
+            |last: Option<(i64, f64)>| last.map_or(0.0, |(_, last)| gain(kind, last, value));
         match &mut self.open {
             Some(bucket) => {
                 bucket.count += 1;
@@ -145,8 +155,8 @@ impl Fold {
     }
 }
 
-fn gain(from: f64, to: f64) -> f64 {
-    if to >= from { to - from } else { to }
+fn gain(kind: MetricKind, from: f64, to: f64) -> f64 {
+    if to >= from || kind == MetricKind::Gauge { to - from } else { to }
 }
 
 #[cfg(test)]
@@ -161,9 +171,21 @@ mod tests {
         step_ms: i64,
         samples: &[(i64, f64)],
     ) -> Vec<Point> {
-        let mut fold = Fold::new(aggregation, from_ms, step_ms);
+        let mut fold = Fold::new(aggregation, MetricKind::Counter, from_ms, step_ms);
         samples.iter().for_each(|(time, value)| fold.push(*time, *value));
         fold.finish()
+    }
+
+    #[test]
+    fn a_gauge_that_falls_has_a_negative_rate() {
+        let rate = |kind| {
+            let mut fold = Fold::new(Aggregation::Rate, kind, 0, 10_000);
+            fold.push(0, 100.0);
+            fold.push(5_000, 90.0);
+            fold.finish()
+        };
+        assert_eq!(rate(MetricKind::Gauge), [Point(0, -2.0)]);
+        assert_eq!(rate(MetricKind::Counter), [Point(0, 18.0)]);
     }
 
     #[test]
@@ -238,7 +260,7 @@ mod tests {
                 Aggregation::Last => inside.last()?.1,
                 Aggregation::Rate => {
                     let all: Vec<_> = before.into_iter().chain(inside.iter().copied()).collect();
-                    let gains = all.windows(2).map(|w| gain(w[0].1, w[1].1));
+                    let gains = all.windows(2).map(|w| gain(MetricKind::Counter, w[0].1, w[1].1));
                     let elapsed = all.last()?.0 - all.first()?.0;
                     if elapsed == 0 {
                         return None;

@@ -98,8 +98,8 @@ pub async fn buckets(
         to_ms: query.to_ms - 1,
     };
     let mut samples = store.read(request).await?;
-    let fold = Fold::new(query.aggregation, query.from_ms, query.step_ms);
-    let mut folds = vec![fold; series.len()];
+    let fold = |one: &Series| Fold::new(query.aggregation, one.kind, query.from_ms, query.step_ms);
+    let mut folds: Vec<Fold> = series.iter().map(fold).collect();
     let mut warnings = Vec::new();
     loop {
         match samples.next().await {

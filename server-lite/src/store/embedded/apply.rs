@@ -49,7 +49,8 @@ fn plan_for(
     }
     let acked_seq = stream.map(|stream| stream.acked_seq);
     let plan = plan(incoming, acked_seq, |id| agent.schemas.get(&id).map(|schema| schema.count))?;
-    let room = schemas::make_room(connection, agent, plan.register.len(), incoming.received_ms)
+    let (more, named) = (plan.register.len(), named(&incoming.records).collect());
+    let room = schemas::make_room(connection, agent, more, &named, incoming.received_ms)
         .map_err(database("forget old schemas"))?;
     match room {
         true => Ok(plan),

@@ -3,6 +3,8 @@
 //! A schema that is forgotten costs nothing but a round trip: the agent sends it again when it is
 //! used again. One that unsealed records name must stay.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, params};
 use wire::SchemaId;
 
@@ -15,16 +17,17 @@ const MAX: usize = 4_096;
 /// `used_ms` is written when it is off by this.
 pub(crate) const USED_STEP_MS: i64 = 60 * 60 * 1_000;
 
-/// Makes room for so many more schemas; whether there is enough.
+/// Makes room for so many more schemas; whether there is enough. The request's own, `named`, stay.
 pub(crate) fn make_room(
     connection: &Connection,
     agent: &mut AgentState,
     more: usize,
+    named: &HashSet<SchemaId>,
     now_ms: i64,
 ) -> rusqlite::Result<bool> {
     if more > 0 && agent.schemas.len() + more > KEPT {
         let unused = unused_since(agent, now_ms);
-        for id in oldest_unused(agent, unused, agent.schemas.len() + more - KEPT) {
+        for id in oldest_unused(agent, named, unused, agent.schemas.len() + more - KEPT) {
             connection
                 .prepare_cached("DELETE FROM schemas WHERE agent = ?1 AND id = ?2")?
                 .execute(params![agent.row, id.0.as_slice()])?;
@@ -40,8 +43,14 @@ pub(crate) fn unused_since(agent: &AgentState, now_ms: i64) -> i64 {
     heads.min().unwrap_or(now_ms).min(now_ms).saturating_sub(2 * USED_STEP_MS)
 }
 
-fn oldest_unused(agent: &AgentState, before_ms: i64, most: usize) -> Vec<SchemaId> {
+fn oldest_unused(
+    agent: &AgentState,
+    named: &HashSet<SchemaId>,
+    before_ms: i64,
+    most: usize,
+) -> Vec<SchemaId> {
     let unused = agent.schemas.iter().filter(|(_, schema)| schema.used_ms < before_ms);
+    let unused = unused.filter(|(id, _)| !named.contains(id));
     let mut unused: Vec<_> = unused.map(|(id, schema)| (schema.used_ms, *id)).collect();
     unused.sort_unstable();
     unused.into_iter().take(most).map(|(_, id)| id).collect()

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
@@ -126,7 +127,13 @@ impl Sealer {
 
     fn run(&mut self) {
         while let Some(stream) = self.queue.next() {
-            match self.seal(stream) {
+            // A panic must not end sealing for every other stream.
+            let sealed = catch_unwind(AssertUnwindSafe(|| self.seal(stream)));
+            let sealed = sealed.unwrap_or_else(|_| {
+                let what = "records to be sealed".to_owned();
+                Err(StoreError::Damaged { what, detail: "sealing them panicked".to_owned() })
+            });
+            match sealed {
                 Ok(true) => self.queue.add(vec![stream]),
                 Ok(false) => {}
                 // The stream's next request makes it due again.
