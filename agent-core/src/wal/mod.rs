@@ -163,7 +163,9 @@ pub trait Wal: Send {
     /// [`WalError`] when the log can't be read, or the sink isn't registered.
     fn read(&mut self, sink: &str, limits: BatchLimits) -> Result<Option<Batch>, WalError>;
 
-    /// Moves a sink's cursor to `seq`; moving it back is ignored. What every sink has acknowledged
+    /// Moves a sink's cursor to `seq`; moving it back is ignored, and so is what lies beyond the end of
+    /// the stream the sink is in. If that is the current one, the far side holds more than was ever
+    /// written here: the log was set back, and goes on in another stream. What every sink has acknowledged
     /// is given back. Lazy: it becomes durable with the next append or [`Wal::flush`].
     ///
     /// # Errors
