@@ -42,8 +42,8 @@ pub trait Sink {
     fn limits(&self) -> BatchLimits;
 
     /// Delivers a batch. Returns the highest sequence number that the far side durably holds; it may
-    /// lie before the batch's last (the rest is sent again) or before its first (nothing was taken
-    /// yet). Given the same records again it must not double what it holds, as far as its far side
+    /// lie before the batch's last (the rest is sent again), before its first (nothing was taken yet)
+    /// or beyond its last (it knows the rest already). Given the same records again it must not double what it holds, as far as its far side
     /// can tell.
     ///
     /// # Errors

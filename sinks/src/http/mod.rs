@@ -83,9 +83,10 @@ impl HttpSink {
         for _ in 0..ROUNDS_MAX {
             let posted = self.post(batch, acked, &asked).await;
             let reply = posted.map_err(|error| blame(batch, error))?;
-            // a hub may know more of this stream than we do: our cursor lags after a crash
-            let now_acked = reply.acked_seq.min(last);
-            if now_acked == last || reply.need_schemas.is_empty() {
+            // A hub may know more of this stream than we do: our cursor lags after a crash. If it
+            // knows of more than was ever written here, the log was set back, and will see it.
+            let now_acked = reply.acked_seq;
+            if now_acked >= last || reply.need_schemas.is_empty() {
                 return Ok(now_acked);
             }
             if now_acked > acked {

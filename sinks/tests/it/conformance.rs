@@ -90,7 +90,9 @@ async fn batches_arrive_in_order_and_once_however_often_they_are_given() {
             (fixture::ticks([6]), 6, 6),
             (fixture::batch(vec![fixture::gap_record(7), fixture::tick_record(8)]), 8, 8),
         ] {
-            assert_eq!(sink.send(&batch).await.unwrap(), acked, "{name}");
+            // the far side may know more already, never less, and never more than it holds
+            let said = sink.send(&batch).await.unwrap();
+            assert!((acked..=after).contains(&said), "{name}: {said}");
             assert_eq!(held(), (1..=after).collect::<Vec<_>>(), "{name}");
         }
         sink.close().await;

@@ -71,10 +71,10 @@ async fn a_hub_that_stops_in_the_middle_gets_the_rest_with_what_it_asks_for() {
 }
 
 #[tokio::test]
-async fn acknowledged_is_what_the_hub_says_within_the_batch() {
+async fn acknowledged_is_what_the_hub_says() {
     let (hub, url) = Hub::start().await;
     let mut sink = hub::sink(&url);
-    for (said, acked) in [(0, 0), (3, 3), (4, 4), (5, 5), (900, 5)] {
+    for (said, acked) in [(0, 0), (3, 3), (4, 4), (5, 5), (900, 900)] {
         hub.will_say(200, &[], says(said, &[]));
         assert_eq!(sink.send(&fixture::ticks(3..=5)).await.unwrap(), acked);
     }
