@@ -277,7 +277,10 @@ impl Agent {
             let due = tokio::select! {
                 biased;
                 how = &mut stop => {
-                    self.leave_nothing_waiting(schedule.shutdown_deadline).await;
+                    // What waits outlives a reload, not the end.
+                    if how == Stop::Drain {
+                        self.leave_nothing_waiting(schedule.shutdown_deadline).await;
+                    }
                     return how;
                 }
                 due = schedule.ticker.wait() => due,
@@ -296,8 +299,11 @@ impl Agent {
                 biased;
                 () = &mut append => {}
                 how = &mut stop => {
-                    // A disk that hangs must not hold up the end.
-                    if timeout(schedule.shutdown_deadline, append).await.is_err() {
+                    // A disk that hangs must not hold up the end. A reload waits for it: an append
+                    // given up here could still happen, and the same tick would then come twice.
+                    if how == Stop::Now {
+                        append.await;
+                    } else if timeout(schedule.shutdown_deadline, append).await.is_err() {
                         tracing::warn!("the log's disk hangs, the last tick may be lost");
                     }
                     return how;
