@@ -6,6 +6,7 @@
 //!   tests run the same drill.
 //! - [`footprint`]: what a host pays for the agent.
 //! - [`programs`]: the real binaries as child processes.
+//! - [`workload`]: hosts that are not there, with the values that real ones have.
 //! - [`chore`]: what chores share.
 
 pub mod chore;
@@ -14,3 +15,4 @@ pub mod drill;
 pub mod footprint;
 pub mod programs;
 pub mod test;
+pub mod workload;

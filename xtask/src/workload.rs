@@ -1,0 +1,180 @@
+//! Hosts that aren't there, with the values that real ones have: for benches and load.
+//!
+//! Of a hundred series 40 stand still, 30 are integer counters, 15 are float counters (ten CPU time in
+//! hundredths of a second, five disk time in thousandths) and 15 are gauges (ten in whole kilobytes, three
+//! loads with two digits, two ratios with every digit an f64 has). That is the mix of a node_exporter page.
+//! Random floats instead would flatter nobody: they don't compress at all.
+
+use std::sync::Arc;
+
+use wire::{
+    AgentId, EncodedSchema, EnvelopeError, Family, Kind, MetricKind, Schema, Series, StreamId,
+    Tick, envelope, request,
+};
+
+/// When a workload begins unless told otherwise, in Unix milliseconds.
+pub const START_MS: i64 = 1_700_000_000_000;
+/// Series of one schema: what a collector has.
+const SCHEMA_SERIES: usize = 50;
+
+/// One such host.
+pub struct Host {
+    name: String,
+    id: [u8; 16],
+    schemas: Vec<Arc<EncodedSchema>>,
+    values: Vec<f64>,
+    random: Random,
+    ticks: u64,
+    start_ms: i64,
+    interval_ms: i64,
+}
+
+impl Host {
+    /// Host `number` with so many series; the same every time.
+    #[must_use]
+    pub fn new(number: u32, series: usize, interval_ms: i64) -> Self {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        let schemas = (0..series.div_ceil(SCHEMA_SERIES))
+            .map(|index| schema(index, SCHEMA_SERIES.min(series - index * SCHEMA_SERIES)));
+        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(number) << 32);
+        let values = (0..series).map(|_| random.below(1 << 33)).collect();
+        let name = format!("host-{number}");
+        let schemas = schemas.collect();
+        Self { name, id, schemas, values, random, ticks: 0, start_ms: START_MS, interval_ms }
+    }
+
+    /// The same host, from another time on.
+    #[must_use]
+    pub const fn starting_at(mut self, start_ms: i64) -> Self {
+        self.start_ms = start_ms;
+        self
+    }
+
+    /// The schemas that every tick names.
+    #[must_use]
+    pub fn schemas(&self) -> &[Arc<EncodedSchema>] {
+        &self.schemas
+    }
+
+    /// Ticks it has made: also the sequence number of the last one.
+    #[must_use]
+    pub const fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
+    /// Unix milliseconds of its last tick.
+    #[must_use]
+    pub const fn time_ms(&self) -> i64 {
+        self.start_ms + self.ticks.cast_signed() * self.interval_ms
+    }
+
+    /// The payload of its next tick.
+    pub fn tick(&mut self) -> Vec<u8> {
+        self.ticks += 1;
+        self.values.iter_mut().enumerate().for_each(|(index, value)| {
+            step(index, value, &mut self.random);
+        });
+        let mut rest = self.values.as_slice();
+        let mut blocks = Vec::with_capacity(self.schemas.len());
+        for schema in &self.schemas {
+            let (values, after) = rest.split_at(schema.schema.series.len());
+            blocks.push((schema.id, values));
+            rest = after;
+        }
+        Tick::encode(self.time_ms(), &blocks)
+    }
+
+    /// The body of a request with its next tick; the first one carries the schemas.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`] when the host has more series than a record holds.
+    pub fn request(&mut self) -> Result<Vec<u8>, EnvelopeError> {
+        let tick = self.tick();
+        let record = envelope::encode(Kind::Metrics, self.ticks, &tick)?;
+        let schemas = self.schemas.iter().map(AsRef::as_ref).filter(|_| self.ticks == 1);
+        request::encode(&self.header(), schemas, [record.as_slice()])
+    }
+
+    fn header(&self) -> request::Header {
+        request::Header {
+            agent_id: AgentId::from_bytes(self.id),
+            stream_id: StreamId::from_bytes(self.id),
+            hostname: self.name.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            sent_ms: self.time_ms(),
+        }
+    }
+}
+
+/// Moves one value to the next tick, as its place in the mix says.
+fn step(index: usize, value: &mut f64, random: &mut Random) {
+    match index % 100 {
+        0..40 => {}
+        40..70 => *value += random.below(60_000),
+        70..80 => *value = (*value * 100.0 + random.below(1_000)).round() / 100.0,
+        80..85 => *value = (*value * 1_000.0 + random.below(3_000)).round() / 1_000.0,
+        85..95 => *value = (*value + (random.below(2_001) - 1_000.0) * 1_024.0).abs(),
+        95..98 => *value = random.below(400) / 100.0,
+        _ => *value = random.below(1 << 53) / (1_u64 << 53) as f64,
+    }
+}
+
+fn schema(number: usize, series: usize) -> Arc<EncodedSchema> {
+    let family = Family {
+        name: format!("bench_metric_{number}_bytes_total"),
+        kind: MetricKind::Counter,
+        help: "As long as help is.".to_owned(),
+    };
+    let series = (0..series)
+        .map(|n| Series { family: 0, labels: vec![("device".to_owned(), format!("device{n}"))] });
+    EncodedSchema::new(Schema {
+        collector: format!("collector{number}"),
+        families: vec![family],
+        series: series.collect(),
+    })
+}
+
+/// xorshift64*: the same numbers every time.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "numbers of 53 bits are exact")]
+    fn below(&mut self, most: u64) -> f64 {
+        (self.next() % most) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_the_same_every_time_and_moves_as_the_mix_says() {
+        let (mut one, mut other) = (Host::new(7, 300, 10_000), Host::new(7, 300, 10_000));
+        let first = one.tick();
+        assert_eq!(first, other.tick());
+        let decode = |payload: &[u8]| Tick::decode(payload).unwrap();
+        let (before, after) = (decode(&first), decode(&one.tick()));
+        assert_eq!(after.time_ms, before.time_ms + 10_000);
+        let moved = before.values.iter().zip(&after.values).filter(|(a, b)| a != b).count();
+        assert!((160..=180).contains(&moved), "{moved} of 300 moved");
+    }
+
+    #[test]
+    fn a_request_is_one_that_the_hub_takes() {
+        let mut host = Host::new(1, 120, 10_000);
+        let body = host.request().unwrap();
+        let request = request::decode(&body).unwrap();
+        assert_eq!((request.records.len(), request.schemas.len()), (1, 3));
+        let request = request::decode(&host.request().unwrap()).unwrap().records.len();
+        assert_eq!(request, 1);
+    }
+}
