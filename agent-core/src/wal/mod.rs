@@ -44,11 +44,12 @@
 //!
 //! # Which file is about what
 //!
-//! `log` is the log itself; `open` takes it over in whatever state it was left; `bounds` drops
-//! the oldest; `salvage` replaces what is damaged with what `carve` finds. `generation` is the
-//! only one that names sled; `newest`, `row`, `readers` are the generations being written, sealed
-//! and read; `parts` splits large values, `wholes` reads them back, `counts` is what is known of them; `sidecar`, `lock`, `reserve`, `quarantine` are
-//! the files beside; `limits` has every bound; `handle` is the asynchronous face.
+//! `log` is the log itself; `survey` looks what lies in its directory, `open` takes it over in whatever
+//! state it was left; `bounds` drops the oldest; `salvage` replaces what is damaged with what `carve`
+//! finds. `generation` is the only one that names sled; `newest`, `row`, `readers` are the generations
+//! being written, sealed and read; `parts` splits large values, `wholes` reads them back, `counts` is
+//! what is known of them; `sidecar`, `lock`, `reserve`, `quarantine` are the files beside; `limits` has
+//! every bound; `handle` is the asynchronous face.
 
 mod bounds;
 mod carve;
@@ -67,6 +68,7 @@ mod reserve;
 mod row;
 mod salvage;
 mod sidecar;
+mod survey;
 mod wholes;
 
 use std::{sync::Arc, time::Duration};

@@ -21,7 +21,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use wire::{Gap, StreamId};
+use wire::StreamId;
 
 use super::{
     WalError, WalOptions,
@@ -37,6 +37,7 @@ use super::{
     row::Entry,
     salvage,
     sidecar::{self, StandIn, Tally, Witness},
+    survey::{Stretch, Survey, survey},
 };
 use crate::shipper::error_chain;
 
@@ -53,8 +54,8 @@ impl SledWal {
         let lock = lock::acquire(directory)?;
         let bounds = Bounds::from(options);
         let (witness, said) = Witness::open(directory).map_err(io)?;
-        clean_up(directory).map_err(io)?;
-        let stretches = list(directory).map_err(io)?;
+        let mut survey = survey(directory).map_err(io)?;
+        clean_up(&mut survey).map_err(io)?;
         let mut log = Self {
             directory: directory.to_owned(),
             stream: Self::new_stream(),
@@ -74,7 +75,7 @@ impl SledWal {
             oldest: None,
             _lock: lock,
         };
-        log.take_over(stretches, said)?;
+        log.take_over(survey.stretches, said)?;
         Ok(log)
     }
 
@@ -300,14 +301,6 @@ impl SledWal {
     }
 }
 
-/// A generation's directory or a gap's file.
-struct Stretch {
-    first_seq: u64,
-    path: PathBuf,
-    stream: Option<StreamId>,
-    gap: Option<Gap>,
-}
-
 struct Damage {
     first_seq: u64,
     path: PathBuf,
@@ -361,80 +354,21 @@ fn written_ms(file: &Path) -> Option<i64> {
     (modified > UNIX_EPOCH).then(|| crate::clock::unix_ms(modified))
 }
 
-/// Removes what a crash left half done: files being written, generations being created or removed.
-/// A generation that was being rebuilt is either finished or begun anew.
-fn clean_up(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("del") => fs::remove_dir_all(&path)?,
-            Some("part") => fs::remove_file(&path)?,
-            Some("new") => {
-                let place = path.with_extension("gen");
-                match sidecar::read_tail(&path).is_some() && !place.exists() {
-                    true => fs::rename(&path, place)?,
-                    false => fs::remove_dir_all(&path)?,
-                }
-            }
-            Some("gen") if !sidecar::has_head(&path) && is_unfinished(&path) => {
-                sidecar::remove_directory(&path)?;
-            }
-            _ => {}
+/// Removes what a crash left half done, and what a gap stands for; a generation that was rebuilt takes
+/// its place.
+fn clean_up(survey: &mut Survey) -> io::Result<()> {
+    for path in survey.unfinished.drain(..) {
+        match path.is_dir() {
+            true => fs::remove_dir_all(&path)?,
+            false => fs::remove_file(&path)?,
         }
     }
-    Ok(())
-}
-
-/// A generation without a head was never finished, unless records are in it.
-fn is_unfinished(path: &Path) -> bool {
-    carve::scan(&path.join(DATA_FILE), 0).is_ok_and(|carved| carved.traces_to == 0)
-}
-
-/// Everything that makes up the row, in order. What a gap covers goes: it was being dropped.
-fn list(directory: &Path) -> io::Result<Vec<Stretch>> {
-    let mut stretches = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let name = path.file_stem().and_then(|stem| stem.to_str()).and_then(|s| s.parse().ok());
-        let Some(seq) = name.filter(|seq: &u64| *seq > 0) else { continue };
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("gen") => {
-                let head = sidecar::read_head(&path);
-                let first_seq = head.map_or(seq, |(_, first)| first.max(seq));
-                let stream = head.map(|(stream, _)| stream);
-                stretches.push(Stretch { first_seq, path, stream, gap: None });
-            }
-            Some("gap") => stretches.push(read_gap(path, seq)),
-            _ => {}
-        }
+    for rebuilt in survey.stretches.iter_mut().filter(|stretch| stretch.is_rebuilt()) {
+        let place = rebuilt.path.with_extension("gen");
+        fs::rename(&rebuilt.path, &place)?;
+        rebuilt.path = place;
     }
-    remove_covered(&mut stretches)?;
-    stretches.sort_by_key(|stretch| stretch.first_seq);
-    Ok(stretches)
-}
-
-fn read_gap(path: PathBuf, seq: u64) -> Stretch {
-    let stand_in = sidecar::read_gap(&path).unwrap_or_else(|| {
-        tracing::error!(path = %path.display(), seq, "a gap of the log is damaged");
-        let gap = salvage::damage_gap("the note of a gap was damaged", 0, 0, (seq, seq), 0);
-        StandIn { stream: SledWal::new_stream(), first_seq: seq, gap }
-    });
-    let StandIn { stream, first_seq, gap } = stand_in;
-    Stretch { first_seq, path, stream: Some(stream), gap: Some(gap) }
-}
-
-/// Removes what a gap stands for: it was being dropped, or two gaps were becoming one.
-fn remove_covered(stretches: &mut Vec<Stretch>) -> io::Result<()> {
-    let range = |stretch: &Stretch| {
-        let last_seq = stretch.gap.as_ref().map(|gap| gap.last_seq)?;
-        Some((stretch.first_seq, last_seq))
-    };
-    let gaps: Vec<(u64, u64)> = stretches.iter().filter_map(range).collect();
-    let is_covered = |stretch: &Stretch| {
-        let own = range(stretch);
-        gaps.iter().any(|gap| own != Some(*gap) && (gap.0..=gap.1).contains(&stretch.first_seq))
-    };
-    for covered in stretches.extract_if(.., |stretch| is_covered(stretch)) {
+    for covered in survey.covered.drain(..) {
         match covered.gap {
             Some(_) => fs::remove_file(&covered.path)?,
             None => sidecar::remove_directory(&covered.path)?,

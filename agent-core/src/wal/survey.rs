@@ -1,0 +1,118 @@
+//! What lies in a log's directory, from names and small files: nothing is opened, nothing changed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use wire::{Gap, StreamId};
+
+use super::{
+    carve,
+    generation::DATA_FILE,
+    log::SledWal,
+    salvage,
+    sidecar::{self, StandIn},
+};
+
+/// Everything that is named as the log names it.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// What makes up the row, in order.
+    pub(super) stretches: Vec<Stretch>,
+    /// What a gap of the row stands for: it was being dropped, or two gaps were becoming one.
+    pub(super) covered: Vec<Stretch>,
+    /// What a crash left half done.
+    pub(super) unfinished: Vec<PathBuf>,
+}
+
+/// A generation's directory or a gap's file.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    /// First number it covers.
+    pub(super) first_seq: u64,
+    /// Where it lies.
+    pub(super) path: PathBuf,
+    /// The stream, if it is known without opening anything.
+    pub(super) stream: Option<StreamId>,
+    /// The gap, if it is one.
+    pub(super) gap: Option<Gap>,
+}
+
+impl Stretch {
+    /// Whether it is a generation that was rebuilt and not yet put in its place.
+    pub(super) fn is_rebuilt(&self) -> bool {
+        self.gap.is_none() && extension(&self.path) == Some("new")
+    }
+
+    /// First and last number of a gap.
+    fn gap_range(&self) -> Option<(u64, u64)> {
+        self.gap.as_ref().map(|gap| (self.first_seq, gap.last_seq))
+    }
+}
+
+/// Looks at a log's directory.
+pub(super) fn survey(directory: &Path) -> io::Result<Survey> {
+    let mut survey = Survey::default();
+    for entry in fs::read_dir(directory)? {
+        survey.sort_in(entry?.path());
+    }
+    let gaps: Vec<(u64, u64)> = survey.stretches.iter().filter_map(Stretch::gap_range).collect();
+    let is_covered = |stretch: &Stretch| {
+        let own = stretch.gap_range();
+        gaps.iter().any(|gap| own != Some(*gap) && (gap.0..=gap.1).contains(&stretch.first_seq))
+    };
+    survey.covered = survey.stretches.extract_if(.., |stretch| is_covered(stretch)).collect();
+    survey.stretches.sort_by_key(|stretch| stretch.first_seq);
+    Ok(survey)
+}
+
+impl Survey {
+    fn sort_in(&mut self, path: PathBuf) {
+        if is_unfinished(&path) {
+            self.unfinished.push(path);
+            return;
+        }
+        let name = path.file_stem().and_then(|stem| stem.to_str()).and_then(|s| s.parse().ok());
+        let Some(seq) = name.filter(|seq: &u64| *seq > 0) else { return };
+        match extension(&path) {
+            Some("gen" | "new") => self.stretches.push(generation(path, seq)),
+            Some("gap") => self.stretches.push(gap(path, seq)),
+            _ => {}
+        }
+    }
+}
+
+fn extension(path: &Path) -> Option<&str> {
+    path.extension().and_then(|extension| extension.to_str())
+}
+
+/// Files being written, generations being created, rebuilt or removed. One that was rebuilt is finished
+/// if its tail is there and its place is free. One without a head was never finished, unless records
+/// are in it.
+fn is_unfinished(path: &Path) -> bool {
+    let has_traces =
+        || carve::scan(&path.join(DATA_FILE), 0).is_ok_and(|carved| carved.traces_to > 0);
+    match extension(path) {
+        Some("del" | "part") => true,
+        Some("new") => sidecar::read_tail(path).is_none() || path.with_extension("gen").exists(),
+        Some("gen") => !sidecar::has_head(path) && !has_traces(),
+        _ => false,
+    }
+}
+
+fn generation(path: PathBuf, seq: u64) -> Stretch {
+    let head = sidecar::read_head(&path);
+    let first_seq = head.map_or(seq, |(_, first)| first.max(seq));
+    Stretch { first_seq, path, stream: head.map(|(stream, _)| stream), gap: None }
+}
+
+fn gap(path: PathBuf, seq: u64) -> Stretch {
+    let stand_in = sidecar::read_gap(&path).unwrap_or_else(|| {
+        tracing::error!(path = %path.display(), seq, "a gap of the log is damaged");
+        let gap = salvage::damage_gap("the note of a gap was damaged", 0, 0, (seq, seq), 0);
+        StandIn { stream: SledWal::new_stream(), first_seq: seq, gap }
+    });
+    let StandIn { stream, first_seq, gap } = stand_in;
+    Stretch { first_seq, path, stream: Some(stream), gap: Some(gap) }
+}
