@@ -234,3 +234,36 @@ fn many_records_roll_over_and_are_given_back() {
         assert_eq!(drained.blob_bytes, 0);
     });
 }
+
+#[test]
+fn the_time_of_the_last_record_outlives_it() {
+    each(|path, open| {
+        let mut wal = open(path);
+        wal.register("hub").unwrap();
+        assert_eq!(wal.stats().last_ms, None);
+        let mut last_seq = 0;
+        // Enough to roll, so that the generation is given back whole.
+        for tick in 1..=60 {
+            last_seq = append(wal.as_mut(), tick, &payload(tick, 50_000)).unwrap();
+            wal.acknowledge("hub", last_seq).unwrap();
+        }
+        assert_eq!(wal.stats().last_ms, Some(time_ms(60)));
+        // A clock that was set back is what it is.
+        append(wal.as_mut(), 7, &payload(7, 10)).unwrap();
+        assert_eq!(wal.stats().last_ms, Some(time_ms(7)));
+        wal.acknowledge("hub", last_seq + 1).unwrap();
+        wal.flush().unwrap();
+        drop(wal);
+
+        let wal = open(path);
+        assert_eq!(wal.stats().last_ms, Some(time_ms(7)));
+        drop(wal);
+        // After a power cut the note beside the log may be missing; what is held knows it too.
+        std::fs::remove_file(path.join("last")).unwrap();
+        let mut wal = open(path);
+        append(wal.as_mut(), 8, &payload(8, 10)).unwrap();
+        drop(wal);
+        std::fs::remove_file(path.join("last")).unwrap();
+        assert_eq!(open(path).stats().last_ms, Some(time_ms(8)));
+    });
+}

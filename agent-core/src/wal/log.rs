@@ -30,6 +30,8 @@ pub struct SledWal {
     pub(super) bounds: Bounds,
     pub(super) stream: StreamId,
     pub(super) last_seq: u64,
+    /// Time of the record appended last.
+    pub(super) last_ms: Option<i64>,
     pub(super) row: VecDeque<Entry>,
     /// `None` until the first append, and after a failed one.
     pub(super) newest: Option<Newest>,
@@ -81,7 +83,12 @@ impl Wal for SledWal {
             return Err(EnvelopeError::Kind { found: record.kind as u16 }.into());
         }
         self.tell()?;
-        let seq = self.append_one(record)?;
+        let before = self.last_ms.replace(record.time_ms);
+        let appended = self.append_one(record);
+        if appended.is_err() {
+            self.last_ms = before;
+        }
+        let seq = appended?;
         self.enforce();
         Ok(seq)
     }
@@ -160,6 +167,7 @@ impl Wal for SledWal {
             generations: (self.row.iter().filter(|entry| entry.gap.is_none()).count()
                 + usize::from(self.newest.is_some())) as u64,
             last_seq: self.last_seq,
+            last_ms: self.last_ms,
             oldest_ms: self.oldest.map(|(_, time_ms)| time_ms),
             dropped_records: self.dropped_records,
             dropped_samples: self.dropped_samples,
@@ -263,7 +271,8 @@ impl SledWal {
             return Err(self.fail("append", fault));
         }
         self.last_seq = seq;
-        if let Err(error) = self.witness.say(self.stream, seq) {
+        let last_ms = self.last_ms.unwrap_or(record.time_ms);
+        if let Err(error) = self.witness.say(self.stream, seq, last_ms) {
             tracing::debug!(%error, "can't note the last record beside the log");
         }
         if seq.is_multiple_of(limits::BLOBS_EVERY) {

@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! lock                     who owns it
-//! last                     highest durable number, told apart from the databases
+//! last                     highest durable number and its time, told apart from the databases
 //! reserve                  space for the day the disk is full
 //! <first seq>.gen/         a generation: a small sled database, and beside it
 //!     head                 stream and first number; written last at creation
@@ -122,6 +122,8 @@ pub struct WalStats {
     pub generations: u64,
     /// Highest sequence number written; 0 before the first.
     pub last_seq: u64,
+    /// Unix milliseconds of the record appended last, given back or not; `None` before the first.
+    pub last_ms: Option<i64>,
     /// Unix milliseconds of the oldest record held that some sink still waits for.
     pub oldest_ms: Option<i64>,
     /// Records dropped because of the bounds, since this process opened the log.

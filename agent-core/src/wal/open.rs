@@ -60,6 +60,7 @@ impl SledWal {
             directory: directory.to_owned(),
             stream: Self::new_stream(),
             last_seq: 0,
+            last_ms: None,
             row: VecDeque::new(),
             newest: None,
             readers: Readers::default(),
@@ -103,10 +104,13 @@ impl SledWal {
         }
         match newest {
             Some(newest) => self.take_over_newest(newest, said)?,
-            None if is_lost => {
-                self.untold = Some(salvage::uncertain("its generations are gone", 0, 0));
-            }
+            None if is_lost => {}
             None => self.find_cursors(),
+        }
+        self.last_ms = self.witness.last_ms(self.last_seq, self.held_ms());
+        if is_lost {
+            let gone_ms = self.last_ms.unwrap_or(0);
+            self.untold = Some(salvage::uncertain("its generations are gone", gone_ms, gone_ms));
         }
         // What lies before is given back: it was acknowledged, even if that was not yet on disk.
         let given_back_to = self.first_seq() - 1;
@@ -124,6 +128,14 @@ impl SledWal {
             tracing::warn!(reason, "can't write to the log yet");
         }
         Ok(())
+    }
+
+    /// The time of the last record held, as far as that is known without looking for it.
+    fn held_ms(&self) -> Option<i64> {
+        let newest = self.newest.as_ref().map(|newest| newest.counts.tally);
+        let sealed = self.row.iter().rev().map(|entry| entry.tally);
+        let held = newest.into_iter().chain(sealed).find(|tally| tally.records > 0)?;
+        (held.last_ms != 0).then_some(held.last_ms)
     }
 
     /// What is to be on disk from the start: the gap for what was found damaged, and a new log's stream.

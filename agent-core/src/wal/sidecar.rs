@@ -7,7 +7,7 @@
 //! <generation>/head   first seq  stream id 16          written last at creation: no head, never finished
 //! <generation>/tail   last seq   records u64 · samples u64 · first_ms i64 · last_ms i64
 //! <last seq>.gap      last seq   stream id 16 · first seq of what it stands for u64 · payload of the record
-//! last                last seq   stream id 16          rewritten after each append, not synced
+//! last                last seq   stream id 16 · last_ms i64   rewritten after each append, not synced
 //! ```
 //! Numbers are little endian.
 
@@ -132,27 +132,41 @@ pub(super) fn read_gap(path: &Path) -> Option<StandIn> {
 
 /// The highest durable seq, told apart from the databases: never ahead of them, and behind by at most
 /// one append after a kill, by what the kernel had not yet written after a power cut. A log that ends
-/// before it has lost its end.
+/// before it has lost its end. It knows the time of that record too, when all records are given back.
 #[derive(Debug)]
 pub(super) struct Witness {
     file: File,
+    /// Number and time of the last record, as it said when it was opened; older ones said no time.
+    found: Option<(u64, i64)>,
 }
 
 impl Witness {
     /// Opens it, and reads what it says.
     pub(super) fn open(directory: &Path) -> io::Result<(Self, Option<(StreamId, u64)>)> {
         let path = directory.join("last");
-        let said = read(&path).and_then(|(last_seq, payload)| {
-            Some((StreamId::from_bytes(payload.try_into().ok()?), last_seq))
-        });
+        let (mut said, mut found) = (None, None);
+        if let Some((last_seq, payload)) = read(&path)
+            && let Some((stream, rest)) = payload.split_first_chunk()
+        {
+            said = Some((StreamId::from_bytes(*stream), last_seq));
+            found = rest.try_into().ok().map(|last_ms| (last_seq, i64::from_le_bytes(last_ms)));
+        }
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        Ok((Self { file }, said))
+        Ok((Self { file, found }, said))
+    }
+
+    /// The time of the last record of a log that ends with `last_seq`, whose own last records are of
+    /// `held_ms` if there are any. After a power cut this file may be behind.
+    pub(super) fn last_ms(&self, last_seq: u64, held_ms: Option<i64>) -> Option<i64> {
+        let told = self.found.filter(|(seq, _)| *seq >= last_seq).map(|(_, last_ms)| last_ms);
+        told.or_else(|| held_ms.max(self.found.map(|(_, last_ms)| last_ms)))
     }
 
     /// Says it.
-    pub(super) fn say(&self, stream: StreamId, last_seq: u64) -> io::Result<()> {
-        let bytes = envelope::encode(Kind::Part, last_seq, stream.as_bytes());
+    pub(super) fn say(&self, stream: StreamId, last_seq: u64, last_ms: i64) -> io::Result<()> {
+        let payload = [&stream.as_bytes()[..], &last_ms.to_le_bytes()].concat();
+        let bytes = envelope::encode(Kind::Part, last_seq, &payload);
         self.file.write_all_at(&bytes.unwrap_or_default(), 0)
     }
 }
@@ -254,8 +268,26 @@ mod tests {
         let (witness, said) = Witness::open(directory.path()).unwrap();
         assert_eq!(said, None);
         for seq in [1, u64::MAX, 5] {
-            witness.say(STREAM, seq).unwrap();
+            witness.say(STREAM, seq, -7).unwrap();
         }
-        assert_eq!(Witness::open(directory.path()).unwrap().1, Some((STREAM, 5)));
+        let (witness, said) = Witness::open(directory.path()).unwrap();
+        assert_eq!(said, Some((STREAM, 5)));
+        let check = |last_seq, held_ms, expected| {
+            assert_eq!(witness.last_ms(last_seq, held_ms), expected, "{last_seq} {held_ms:?}");
+        };
+        check(5, Some(9), Some(-7));
+        check(4, Some(9), Some(-7));
+        check(6, Some(9), Some(9));
+        check(6, Some(-9), Some(-7));
+        check(6, None, Some(-7));
+    }
+
+    #[test]
+    fn a_witness_of_an_older_version_says_no_time() {
+        let directory = tempfile::tempdir().unwrap();
+        write(&directory.path().join("last"), 5, STREAM.as_bytes()).unwrap();
+        let (witness, said) = Witness::open(directory.path()).unwrap();
+        assert_eq!(said, Some((STREAM, 5)));
+        assert_eq!((witness.last_ms(5, None), witness.last_ms(5, Some(9))), (None, Some(9)));
     }
 }
