@@ -4,7 +4,11 @@
 //! wait is drawn evenly between nothing and a ceiling that doubles from [`FIRST`] to [`LONGEST`], so
 //! that a fleet which lost its hub at one moment doesn't come back at one moment.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
 
 use backoff::{ExponentialBackoff, backoff::Backoff as _};
 
@@ -14,9 +18,10 @@ pub const FIRST: Duration = Duration::from_secs(1);
 pub const LONGEST: Duration = Duration::from_secs(60);
 
 /// A row of waits; it never ends.
-#[derive(Debug)]
 pub struct Retry {
+    /// Gives the ceilings.
     inner: ExponentialBackoff,
+    draw: Box<dyn FnMut() -> f64>,
 }
 
 impl Default for Retry {
@@ -29,31 +34,51 @@ impl Retry {
     /// Waits with ceilings from `first` to `longest`.
     #[must_use]
     pub fn between(first: Duration, longest: Duration) -> Self {
-        // The crate draws from interval × (1 ± factor): with half the ceiling and a factor of one,
-        // that is 0 to the ceiling.
         let inner = ExponentialBackoff {
-            current_interval: first / 2,
-            initial_interval: first / 2,
-            randomization_factor: 1.0,
+            current_interval: first,
+            initial_interval: first,
+            // We draw ourselves.
+            randomization_factor: 0.0,
             multiplier: 2.0,
-            max_interval: longest / 2,
+            max_interval: longest,
             // The default gives up after 15 minutes.
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };
-        Self { inner }
+        Self { inner, draw: Box::new(random) }
+    }
+
+    /// Draws waits with `draw`, which gives numbers in 0..1, evenly: so that a simulation can be
+    /// repeated.
+    #[must_use]
+    pub fn drawn_by(self, draw: impl FnMut() -> f64 + 'static) -> Self {
+        Self { draw: Box::new(draw), ..self }
     }
 
     /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
-        let ceiling = self.inner.max_interval * 2;
-        self.inner.next_backoff().unwrap_or(ceiling).min(ceiling)
+        let longest = self.inner.max_interval;
+        let ceiling = self.inner.next_backoff().unwrap_or(longest).min(longest);
+        ceiling.mul_f64((self.draw)().clamp(0.0, 1.0))
     }
 
     /// Begins anew, after a success.
     pub fn reset(&mut self) {
         self.inner.reset();
     }
+}
+
+impl fmt::Debug for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+/// A number in 0..1 that keeps a fleet apart; no good for secrets. Each `RandomState` of the standard
+/// library has keys of its own.
+fn random() -> f64 {
+    let bits = u32::try_from(RandomState::new().hash_one(0) >> 32).unwrap_or_default();
+    f64::from(bits) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
@@ -70,6 +95,18 @@ mod tests {
         }
         retry.reset();
         assert!(retry.next_wait() <= FIRST);
+    }
+
+    #[test]
+    fn what_is_drawn_decides() {
+        let check = |drawn: f64, expected: [u64; 4]| {
+            let mut retry = Retry::default().drawn_by(move || drawn);
+            let found = expected.map(|_| retry.next_wait().as_secs());
+            assert_eq!(found, expected, "{drawn}");
+        };
+        check(0.0, [0, 0, 0, 0]);
+        check(1.0, [1, 2, 4, 8]);
+        check(0.5, [0, 1, 2, 4]);
     }
 
     #[test]

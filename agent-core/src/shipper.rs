@@ -85,6 +85,12 @@ impl Shipper {
         }
     }
 
+    /// Waits as `retry` says after a failure.
+    #[must_use]
+    pub fn with_retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
     /// Ships until told to stop.
     pub async fn run(mut self, mut stop: watch::Receiver<Stop>) {
         let mut appended = self.log.appended();

@@ -4,7 +4,7 @@ mod wal_support;
 
 use std::sync::Arc;
 
-use agent_core::wal::{LogHandle, OwnedRecord, WalError};
+use agent_core::wal::{LogHandle, OwnedRecord, Wal as _, WalError};
 use wal_support::{ALL, fast_directory, open, payload, time_ms};
 use wire::Kind;
 
@@ -52,4 +52,28 @@ async fn closing_makes_cursors_durable_and_frees_the_log() {
     assert_eq!(*log.appended().borrow(), 3);
     assert_eq!(log.register("hub").await.unwrap(), 2);
     assert_eq!(log.retain_sinks(&[]).await.unwrap(), ["hub"]);
+}
+
+#[tokio::test]
+async fn without_a_thread_the_future_answers() {
+    let directory = fast_directory();
+    let (log, serve) = LogHandle::local(Box::new(open(directory.path())));
+    let other = log.clone();
+    let ask = async move {
+        log.register("hub").await.unwrap();
+        for tick in 1..=3 {
+            assert_eq!(log.append(record(tick)).await.unwrap(), tick);
+        }
+        assert_eq!(log.read("hub", ALL).await.unwrap().unwrap().records.len(), 3);
+        log.acknowledge("hub", 2).await.unwrap();
+        log.close().await.unwrap();
+    };
+    tokio::join!(serve, ask);
+    assert!(matches!(other.append(record(4)).await, Err(WalError::Closed)));
+
+    let (log, serve) = LogHandle::local(Box::new(open(directory.path())));
+    assert_eq!(*log.appended().borrow(), 3);
+    drop(serve);
+    assert!(matches!(log.register("hub").await, Err(WalError::Closed)));
+    assert_eq!(open(directory.path()).register("hub").unwrap(), 2, "the log went with the future");
 }

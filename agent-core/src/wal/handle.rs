@@ -2,10 +2,12 @@
 //!
 //! Appending waits for the disk; the agent's one thread must not. So the log lives on a thread of its
 //! own and is asked by messages. How it stands ([`WalStats`]) is published after every command: looking
-//! is free.
+//! is free. Where a thread would bring chance in (a simulation), the messages are answered by a future
+//! instead ([`LogHandle::local`]).
 
 use std::{
     io,
+    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
@@ -52,8 +54,8 @@ struct Published {
     appended: watch::Sender<u64>,
 }
 
-/// Speaks to the log's thread. Clones speak to the same one; it ends with the last of them, or when
-/// the log is closed.
+/// Speaks to the log's thread, or its future. Clones speak to the same one; it ends with the last of
+/// them, or when the log is closed.
 #[derive(Clone, Debug)]
 pub struct LogHandle {
     commands: mpsc::Sender<Command>,
@@ -66,17 +68,45 @@ impl LogHandle {
     ///
     /// # Errors
     /// The system's, when it gives no thread.
-    pub fn spawn(wal: Box<dyn Wal>) -> io::Result<Self> {
+    pub fn spawn(mut wal: Box<dyn Wal>) -> io::Result<Self> {
+        let (mut handle, mut inbox) = Self::to(wal.as_ref());
+        let published = Arc::clone(&handle.published);
+        let work = move || {
+            while let Some(command) = inbox.blocking_recv() {
+                if carry_out(command, wal.as_mut(), &published).is_break() {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("wal".to_owned()).spawn(work)?;
+        handle.thread = Arc::new(Mutex::new(Some(thread)));
+        Ok(handle)
+    }
+
+    /// A log without a thread: the future answers commands where it is polled, and holds up whoever
+    /// polls it while the disk works. The log goes when the future ends or is dropped.
+    #[must_use = "without the future no command is answered"]
+    pub fn local(mut wal: Box<dyn Wal>) -> (Self, impl Future<Output = ()>) {
+        let (handle, mut inbox) = Self::to(wal.as_ref());
+        let published = Arc::clone(&handle.published);
+        let serve = async move {
+            while let Some(command) = inbox.recv().await {
+                if carry_out(command, wal.as_mut(), &published).is_break() {
+                    return;
+                }
+            }
+        };
+        (handle, serve)
+    }
+
+    fn to(wal: &dyn Wal) -> (Self, mpsc::Receiver<Command>) {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let stats = wal.stats();
         let published = Arc::new(Published {
             stats: Mutex::new((wal.stream_id(), stats)),
             appended: watch::Sender::new(stats.last_seq),
         });
-        let shared = Arc::clone(&published);
-        let work = move || serve(wal, inbox, &shared);
-        let thread = thread::Builder::new().name("wal".to_owned()).spawn(work)?;
-        Ok(Self { commands, published, thread: Arc::new(Mutex::new(Some(thread))) })
+        (Self { commands, published, thread: Arc::default() }, inbox)
     }
 
     /// As [`Wal::append`].
@@ -159,37 +189,37 @@ impl LogHandle {
     }
 }
 
-fn serve(mut wal: Box<dyn Wal>, mut inbox: mpsc::Receiver<Command>, published: &Published) {
-    while let Some(command) = inbox.blocking_recv() {
-        // Published before the answer: whoever has the answer sees its effect.
-        match command {
-            Command::Append(record, reply) => {
-                let appended = wal.append(&borrow(&record));
-                publish(wal.as_ref(), published);
-                if let Ok(seq) = appended {
-                    published.appended.send_replace(seq);
-                }
-                let _ = reply.send(appended);
+/// Carries out one command; [`ControlFlow::Break`] when the log is to be let go of.
+fn carry_out(command: Command, wal: &mut dyn Wal, published: &Published) -> ControlFlow<()> {
+    // Published before the answer: whoever has the answer sees its effect.
+    match command {
+        Command::Append(record, reply) => {
+            let appended = wal.append(&borrow(&record));
+            publish(wal, published);
+            if let Ok(seq) = appended {
+                published.appended.send_replace(seq);
             }
-            Command::Register(sink, reply) => {
-                answer(wal.as_mut(), published, reply, |wal| wal.register(&sink));
-            }
-            Command::RetainSinks(sinks, reply) => {
-                let names: Vec<&str> = sinks.iter().map(String::as_str).collect();
-                answer(wal.as_mut(), published, reply, |wal| wal.retain_sinks(&names));
-            }
-            Command::Read(sink, limits, reply) => {
-                answer(wal.as_mut(), published, reply, |wal| wal.read(&sink, limits));
-            }
-            Command::Acknowledge(sink, seq, reply) => {
-                answer(wal.as_mut(), published, reply, |wal| wal.acknowledge(&sink, seq));
-            }
-            Command::Close(reply) => {
-                let _ = reply.send(wal.flush());
-                return;
-            }
+            let _ = reply.send(appended);
+        }
+        Command::Register(sink, reply) => {
+            answer(wal, published, reply, |wal| wal.register(&sink));
+        }
+        Command::RetainSinks(sinks, reply) => {
+            let names: Vec<&str> = sinks.iter().map(String::as_str).collect();
+            answer(wal, published, reply, |wal| wal.retain_sinks(&names));
+        }
+        Command::Read(sink, limits, reply) => {
+            answer(wal, published, reply, |wal| wal.read(&sink, limits));
+        }
+        Command::Acknowledge(sink, seq, reply) => {
+            answer(wal, published, reply, |wal| wal.acknowledge(&sink, seq));
+        }
+        Command::Close(reply) => {
+            let _ = reply.send(wal.flush());
+            return ControlFlow::Break(());
         }
     }
+    ControlFlow::Continue(())
 }
 
 fn answer<T>(

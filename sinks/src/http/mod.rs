@@ -5,7 +5,7 @@
 //! Nothing is remembered between two batches: the hub's word is what counts.
 //!
 //! - `config`: where, with which key and which CA.
-//! - `client`: one request and one bounded reply.
+//! - `client`: one request and one bounded reply. `transport`: how they travel.
 //! - `bearer`: the token that goes along.
 //! - `verdict`: what a refusal means, and who should react.
 //! - `heartbeat`, `addresses`: presence.
@@ -15,6 +15,7 @@ mod bearer;
 mod client;
 mod config;
 mod heartbeat;
+mod transport;
 mod verdict;
 
 use std::{collections::BTreeSet, rc::Rc};
@@ -40,6 +41,7 @@ pub use self::{
         BATCH_BYTES, CONNECT_TIMEOUT, HttpConfig, HttpConfigError, Identity, REQUEST_TIMEOUT,
     },
     heartbeat::Heartbeats,
+    transport::{Post, Reply, Transport},
 };
 
 /// Requests for one batch: each answers with the schemas of one more record. A host whose devices
@@ -63,10 +65,29 @@ impl HttpSink {
         identity: Identity,
         clock: Rc<dyn Clock>,
     ) -> Result<Self, HttpConfigError> {
-        let limits =
-            BatchLimits { records: limits::REQUEST_RECORDS_MAX, bytes: config.batch_bytes };
-        let client = Rc::new(Client::new(config, &identity, clock)?);
-        Ok(Self { client, identity, limits })
+        let batch_bytes = config.batch_bytes;
+        let client = Client::new(config, &identity, clock)?;
+        Ok(Self::with(client, identity, batch_bytes))
+    }
+
+    /// The same over a transport of one's own: of `config`, CA and times are its business then.
+    ///
+    /// # Errors
+    /// [`HttpConfigError`] when the URL can't be used.
+    pub fn over(
+        transport: impl Transport + 'static,
+        config: HttpConfig,
+        identity: Identity,
+        clock: Rc<dyn Clock>,
+    ) -> Result<Self, HttpConfigError> {
+        let batch_bytes = config.batch_bytes;
+        let client = Client::over(Box::new(transport), config, &identity, clock)?;
+        Ok(Self::with(client, identity, batch_bytes))
+    }
+
+    fn with(client: Client, identity: Identity, batch_bytes: usize) -> Self {
+        let limits = BatchLimits { records: limits::REQUEST_RECORDS_MAX, bytes: batch_bytes };
+        Self { client: Rc::new(client), identity, limits }
     }
 
     /// Presence at the same hub, over the same connections.

@@ -10,7 +10,7 @@ use reqwest::{
 use serde::de::DeserializeOwned;
 use wire::api::ErrorBody;
 
-use super::client::Reply;
+use super::transport::Reply;
 
 /// A hub that says to come back later than this is asked again all the same: its word may be old.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
@@ -91,10 +91,9 @@ fn retry_after(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
 }
 
 /// No whole reply came: the hub is away, the network is, or it took too long.
-pub(crate) fn transport(what: &str, error: reqwest::Error) -> SinkError {
+pub(crate) fn transport(error: reqwest::Error) -> String {
     // the request is named already
-    let reason = format!("{what}: {}", chain(&error.without_url()));
-    SinkError::Transient { reason, retry_after: None }
+    chain(&error.without_url())
 }
 
 /// An error with its causes; what a cause repeats of the one before it is said once.
