@@ -38,7 +38,7 @@ impl Host {
         let schemas = (0..series.div_ceil(SCHEMA_SERIES))
             .map(|index| schema(index, SCHEMA_SERIES.min(series - index * SCHEMA_SERIES)));
         let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(number) << 32);
-        let values = (0..series).map(|_| random.below(1 << 33)).collect();
+        let values = (0..series).map(|index| first(index, &mut random)).collect();
         let name = format!("host-{number}");
         let schemas = schemas.collect();
         Self { name, id, schemas, values, random, ticks: 0, start_ms: START_MS, interval_ms }
@@ -107,14 +107,35 @@ impl Host {
     }
 }
 
-/// Moves one value to the next tick, as its place in the mix says.
+/// Where a value begins: any size up to 2^33 is as likely as any other, as on a host that has been up
+/// for a while. A third of what stands still is 0, a third 1.
+fn first(index: usize, random: &mut Random) -> f64 {
+    let bits = random.below(34) as u32;
+    let value = random.below(1 << bits);
+    match (index % 100, index % 3) {
+        (0..40, 0) => 0.0,
+        (0..40, 1) => 1.0,
+        (70..80, _) => (value / 100.0).round() / 100.0,
+        (80..85, _) => (value / 1_000.0).round() / 1_000.0,
+        (85..95, _) => (value / 1_024.0).round() * 1_024.0,
+        _ => value,
+    }
+}
+
+/// Moves one value to the next tick, as its place in the mix says. What has counted far counts fast.
 fn step(index: usize, value: &mut f64, random: &mut Random) {
+    let pace = |share: f64| (*value / share) as u64 + 2;
     match index % 100 {
         0..40 => {}
-        40..70 => *value += random.below(60_000),
-        70..80 => *value = (*value * 100.0 + random.below(1_000)).round() / 100.0,
-        80..85 => *value = (*value * 1_000.0 + random.below(3_000)).round() / 1_000.0,
-        85..95 => *value = (*value + (random.below(2_001) - 1_000.0) * 1_024.0).abs(),
+        40..70 => *value += random.below(pace(50_000.0)),
+        70..80 => *value = (*value * 100.0 + random.below(pace(500.0).min(1_000))).round() / 100.0,
+        80..85 => {
+            *value = (*value * 1_000.0 + random.below(pace(50.0).min(3_000))).round() / 1_000.0;
+        }
+        85..95 => {
+            let pages = pace(1_024.0 * 200.0);
+            *value = (*value + (random.below(2 * pages + 1) - pages as f64) * 1_024.0).abs();
+        }
         95..98 => *value = random.below(400) / 100.0,
         _ => *value = random.below(1 << 53) / (1_u64 << 53) as f64,
     }
@@ -165,7 +186,7 @@ mod tests {
         let (before, after) = (decode(&first), decode(&one.tick()));
         assert_eq!(after.time_ms, before.time_ms + 10_000);
         let moved = before.values.iter().zip(&after.values).filter(|(a, b)| a != b).count();
-        assert!((160..=180).contains(&moved), "{moved} of 300 moved");
+        assert!((100..=180).contains(&moved), "{moved} of 300 moved");
     }
 
     #[test]
