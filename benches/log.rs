@@ -21,6 +21,8 @@ use xtask::workload::Host;
 /// Series of a plain host's default collectors.
 const SERIES: usize = 349;
 const INTERVAL_MS: i64 = 10_000;
+/// Nothing is dropped.
+const MAX_BYTES: u64 = 1 << 30;
 /// Records that lie in the log when it is read.
 const BACKLOG: u64 = 10_000;
 /// What the HTTP sink asks for.
@@ -31,7 +33,8 @@ fn host() -> Host {
 }
 
 fn open(directory: &Path) -> SledWal {
-    let mut wal = SledWal::open(directory, WalOptions::default()).expect("opens");
+    let options = WalOptions { max_bytes: MAX_BYTES, ..WalOptions::default() };
+    let mut wal = SledWal::open(directory, options).expect("opens");
     wal.register("hub").expect("registers");
     wal
 }
