@@ -75,9 +75,9 @@ impl SledWal {
             detail: detail.to_owned(),
         };
         let stand_in = StandIn { stream: entry.stream, first_seq: entry.first_seq, gap };
-        let mut written = sidecar::write_gap(&self.directory, &stand_in);
+        let mut written = sidecar::write_gap(&self.disk, &self.directory, &stand_in);
         if written.is_err() && self.reserve.release() {
-            written = sidecar::write_gap(&self.directory, &stand_in);
+            written = sidecar::write_gap(&self.disk, &self.directory, &stand_in);
         }
         let path = match written {
             Ok(path) => path,
@@ -134,7 +134,8 @@ impl SledWal {
     /// The second's file is written over; the first's goes. A crash in between leaves a gap within
     /// another, which is noticed when the log is opened.
     fn replace_two(&mut self, index: usize, stand_in: StandIn) -> bool {
-        let Ok(path) = sidecar::write_gap(&self.directory, &stand_in) else { return false };
+        let written = sidecar::write_gap(&self.disk, &self.directory, &stand_in);
+        let Ok(path) = written else { return false };
         self.row[index + 1] = Entry::of_gap(stand_in, path);
         if let Some(first) = self.row.remove(index) {
             let _ = self.remove(&first);

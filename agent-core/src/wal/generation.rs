@@ -25,9 +25,9 @@
 use std::{
     any::Any,
     collections::{BTreeMap, HashMap},
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::MetadataExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -42,6 +42,7 @@ use nix::sys::prctl;
 use super::{
     WalError,
     counts::Counts,
+    disk::{Act, Disk},
     limits::{
         CACHE_BYTES, DATABASE_LOCK_PAUSE, DATABASE_LOCK_WAIT, POOL_TIMER_SLACK_NS, SEGMENT_BYTES,
     },
@@ -93,6 +94,7 @@ pub(super) type Schemas = Arc<HashMap<SchemaId, Arc<EncodedSchema>>>;
 
 /// An open generation.
 pub(super) struct Generation {
+    disk: Disk,
     path: PathBuf,
     /// `None` only while it is dropped.
     open: Option<Open>,
@@ -116,57 +118,68 @@ impl From<sled::Error> for Trouble {
     }
 }
 
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
 impl Generation {
     /// Creates one, durable and empty, in place of anything unfinished at `path`.
     pub(super) fn create<'a>(
+        disk: &Disk,
         path: &Path,
         stream: StreamId,
         first_seq: u64,
         cursors: impl Iterator<Item = (&'a str, u64)>,
     ) -> Result<Self, Fault> {
         let io = |source| io_fault("create generation", path, source);
-        sidecar::remove_directory(path).map_err(io)?;
-        DirBuilder::new().mode(0o700).create(path).map_err(io)?;
-        Self::fill(path, stream, first_seq, cursors).inspect_err(|_| {
+        sidecar::remove_directory(disk, path).map_err(io)?;
+        disk.create_directory(path).map_err(io)?;
+        Self::fill(disk, path, stream, first_seq, cursors).inspect_err(|_| {
             // Without a head it is also removed when the log is next opened.
-            let _ = fs::remove_dir_all(path);
+            let _ = disk.remove_directory(path);
         })
     }
 
     fn fill<'a>(
+        disk: &Disk,
         path: &Path,
         stream: StreamId,
         first_seq: u64,
         mut cursors: impl Iterator<Item = (&'a str, u64)>,
     ) -> Result<Self, Fault> {
-        let generation = Self::open_database(path)?;
-        generation.guarded("write", |open| {
+        let generation = Self::open_database(disk, path)?;
+        generation.writing("write", |open| {
             open.meta.insert(STREAM, stream.as_bytes())?;
             Ok(())
         })?;
         cursors.try_for_each(|(sink, seq)| generation.put_cursor(sink, seq))?;
         generation.sync()?;
-        let synced = File::open(path.join("conf"))
-            .and_then(|conf| conf.sync_all())
-            .and_then(|()| sidecar::write_head(path, stream, first_seq))
-            .and_then(|()| sidecar::sync_directory(path.parent().unwrap_or(path)));
+        let conf = path.join("conf");
+        let synced = File::open(&conf)
+            .and_then(|file| disk.sync_file(&file, &conf))
+            .and_then(|()| sidecar::write_head(disk, path, stream, first_seq))
+            .and_then(|()| disk.sync_directory(path.parent().unwrap_or(path)));
         synced.map_err(|source| io_fault("create generation", path, source))?;
         Ok(generation)
     }
 
     /// Opens one. What is found in it is durable: after a kill, what was written may not be yet.
-    pub(super) fn open(path: &Path) -> Result<Self, Fault> {
-        remove_unfinished_snapshots(path)
+    pub(super) fn open(disk: &Disk, path: &Path) -> Result<Self, Fault> {
+        remove_unfinished_snapshots(disk, path)
             .map_err(|source| io_fault("open generation", path, source))?;
-        let generation = Self::open_database(path)?;
+        let generation = Self::open_database(disk, path)?;
         generation.sync()?;
         Ok(generation)
     }
 
-    fn open_database(path: &Path) -> Result<Self, Fault> {
+    fn open_database(disk: &Disk, path: &Path) -> Result<Self, Fault> {
         let deadline = Instant::now() + DATABASE_LOCK_WAIT;
         let open = loop {
-            let open = guarded("open generation", path, || Ok(open_sled(path)?));
+            let open = guarded("open generation", path, || {
+                disk.act(Act::OpenDatabase, path, || Ok(open_sled(path)?))
+            });
             match open {
                 Err(Fault::Io(error)) if is_passing(&error) && Instant::now() < deadline => {
                     thread::sleep(DATABASE_LOCK_PAUSE);
@@ -174,7 +187,7 @@ impl Generation {
                 other => break other?,
             }
         };
-        Ok(Self { path: path.to_owned(), open: Some(open) })
+        Ok(Self { disk: disk.clone(), path: path.to_owned(), open: Some(open) })
     }
 
     /// Where it lies.
@@ -194,7 +207,7 @@ impl Generation {
         let whole = envelope::encode(Kind::Schema, 0, &schema.payload)
             .map_err(|error| Fault::Io(error.into()))?;
         let values = parts::split(Kind::Schema, number, &[], &whole);
-        self.guarded("write schema", |open| Ok(put(&open.schemas, number, values)?))?;
+        self.writing("write schema", |open| Ok(put(&open.schemas, number, values)?))?;
         Ok(whole.len() as u64)
     }
 
@@ -210,13 +223,13 @@ impl Generation {
         let samples = u32::try_from(samples).unwrap_or(u32::MAX);
         let lead = [&time_ms.to_le_bytes()[..], &samples.to_le_bytes()].concat();
         let values = parts::split(kind, seq, &lead, whole);
-        self.guarded("write record", |open| Ok(put(&open.records, seq, values)?))
+        self.writing("write record", |open| Ok(put(&open.records, seq, values)?))
     }
 
     /// Writes a sink's cursor.
     pub(super) fn put_cursor(&self, sink: &str, seq: u64) -> Result<(), Fault> {
         let key = [CURSOR, sink.as_bytes()].concat();
-        self.guarded("write cursor", |open| {
+        self.writing("write cursor", |open| {
             open.meta.insert(key, &seq.to_le_bytes())?;
             Ok(())
         })
@@ -225,7 +238,7 @@ impl Generation {
     /// Forgets a sink.
     pub(super) fn remove_cursor(&self, sink: &str) -> Result<(), Fault> {
         let key = [CURSOR, sink.as_bytes()].concat();
-        self.guarded("remove cursor", |open| {
+        self.writing("remove cursor", |open| {
             open.meta.remove(key)?;
             Ok(())
         })
@@ -233,7 +246,7 @@ impl Generation {
 
     /// Writes what is counted.
     pub(super) fn put_counts(&self, counts: &Counts) -> Result<(), Fault> {
-        self.guarded("write counts", |open| {
+        self.writing("write counts", |open| {
             open.meta.insert(COUNTS, counts.encode())?;
             Ok(())
         })
@@ -241,25 +254,25 @@ impl Generation {
 
     /// Makes all that was written durable.
     pub(super) fn sync(&self) -> Result<(), Fault> {
-        self.guarded("flush", |open| {
+        self.guarded(Act::FlushDatabase, "flush", |open| {
             with_calm_threads(|| open.db.flush())?;
             Ok(())
         })?;
-        let file = self.open.as_ref().map(|open| &open.file);
-        file.map_or(Ok(()), File::sync_data)
-            .map_err(|source| io_fault("sync", &self.path.join(DATA_FILE), source))
+        let Some(open) = &self.open else { return Ok(()) };
+        let path = self.path.join(DATA_FILE);
+        self.disk.sync_data(&open.file, &path).map_err(|source| io_fault("sync", &path, source))
     }
 
     /// The stream its records belong to.
     pub(super) fn stream(&self) -> Result<StreamId, Fault> {
-        let stream = self.guarded("read", |open| Ok(open.meta.get(STREAM)?))?;
+        let stream = self.reading("read", |open| Ok(open.meta.get(STREAM)?))?;
         let bytes = stream.and_then(|bytes| <[u8; 16]>::try_from(&*bytes).ok());
         bytes.map(StreamId::from_bytes).ok_or_else(|| Fault::Damaged("no stream id".to_owned()))
     }
 
     /// Cursors as they were when they were last written.
     pub(super) fn cursors(&self) -> Result<BTreeMap<String, u64>, Fault> {
-        self.guarded("read cursors", |open| {
+        self.reading("read cursors", |open| {
             let mut cursors = BTreeMap::new();
             for entry in open.meta.scan_prefix(CURSOR) {
                 let (key, value) = entry?;
@@ -273,7 +286,7 @@ impl Generation {
 
     /// Its schemas.
     pub(super) fn schemas(&self) -> Result<Schemas, Fault> {
-        self.guarded("read schemas", |open| {
+        self.reading("read schemas", |open| {
             let mut schemas = HashMap::new();
             let mut entries = open.schemas.iter();
             while let Some((number, whole)) = next_whole_after_torn(&mut entries)? {
@@ -290,7 +303,7 @@ impl Generation {
 
     /// How its records end.
     pub(super) fn end(&self) -> Result<End, Fault> {
-        self.guarded("read end", |open| {
+        self.reading("read end", |open| {
             let Some((key, _)) = open.records.last()? else {
                 return Ok(End { last_seq: None, torn: false });
             };
@@ -308,7 +321,7 @@ impl Generation {
 
     /// Counts up to and with `last_seq`, from what was last written on.
     pub(super) fn counts(&self, last_seq: u64) -> Result<Counts, Fault> {
-        self.guarded("count", |open| {
+        self.reading("count", |open| {
             let stored = open.meta.get(COUNTS)?;
             let stored = stored.and_then(|bytes| Counts::decode(&bytes));
             let mut counts = stored.filter(|c| c.seq <= last_seq).unwrap_or_default();
@@ -326,7 +339,7 @@ impl Generation {
 
     /// Unix milliseconds of a record, if it is there.
     pub(super) fn time_of(&self, seq: u64) -> Option<i64> {
-        let value = self.guarded("read", |open| Ok(open.records.get(key_of(seq, 0))?)).ok()??;
+        let value = self.reading("read", |open| Ok(open.records.get(key_of(seq, 0))?)).ok()??;
         value.first_chunk().map(|time_ms| i64::from_le_bytes(*time_ms))
     }
 
@@ -338,7 +351,7 @@ impl Generation {
         to: u64,
         limits: BatchLimits,
     ) -> Result<Vec<LogRecord>, Fault> {
-        self.guarded("read records", |open| {
+        self.reading("read records", |open| {
             let (mut records, mut bytes, mut expected) = (Vec::new(), 0, from);
             let mut entries = open.records.range(key_of(from, 0)..);
             while expected <= to {
@@ -359,15 +372,32 @@ impl Generation {
         })
     }
 
+    fn reading<T>(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(&Open) -> Result<T, Trouble>,
+    ) -> Result<T, Fault> {
+        self.guarded(Act::ReadDatabase, operation, call)
+    }
+
+    fn writing<T>(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(&Open) -> Result<T, Trouble>,
+    ) -> Result<T, Fault> {
+        self.guarded(Act::WriteDatabase, operation, call)
+    }
+
     fn guarded<T>(
         &self,
+        act: Act,
         operation: &'static str,
         call: impl FnOnce(&Open) -> Result<T, Trouble>,
     ) -> Result<T, Fault> {
         let Some(open) = &self.open else {
             return Err(Fault::Damaged("used while it was closed".to_owned()));
         };
-        guarded(operation, &self.path, || call(open))
+        guarded(operation, &self.path, || self.disk.act(act, &self.path, || call(open)))
     }
 }
 
@@ -397,11 +427,11 @@ fn open_sled(path: &Path) -> sled::Result<Open> {
     })
 }
 
-fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
+fn remove_unfinished_snapshots(disk: &Disk, path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "generating") {
-            fs::remove_file(path)?;
+            disk.remove_file(&path)?;
         }
     }
     Ok(())

@@ -1,9 +1,8 @@
 //! One process owns a log.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File},
+    io::Read as _,
     path::Path,
 };
 
@@ -12,7 +11,7 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-use super::WalError;
+use super::{WalError, disk::Disk};
 
 /// Name of the file that is locked.
 pub(super) const FILE_NAME: &str = "lock";
@@ -24,22 +23,15 @@ pub(super) struct DirLock {
 }
 
 /// Takes the lock of a log's directory, or says who holds it.
-pub(super) fn acquire(directory: &Path) -> Result<DirLock, WalError> {
+pub(super) fn acquire(disk: &Disk, directory: &Path) -> Result<DirLock, WalError> {
     let path = directory.join(FILE_NAME);
     let io = |source| WalError::Io { operation: "lock", path: path.clone(), source };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(io)?;
+    let file = disk.create_file(&path).map_err(io)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut file) => {
+        Ok(file) => {
             let pid = format!("{:<10}\n", std::process::id());
             // Only for the one who comes second: a full disk must not keep the first from starting.
-            if let Err(error) = file.write_all(pid.as_bytes()) {
+            if let Err(error) = disk.overwrite(&file, &path, pid.as_bytes()) {
                 tracing::debug!(path = %path.display(), %error, "can't note who holds the log");
             }
             Ok(DirLock { _file: file })
@@ -72,13 +64,14 @@ mod tests {
     #[test]
     fn the_second_is_told_who_holds_it() {
         let directory = tempfile::tempdir().unwrap();
-        let first = acquire(directory.path()).unwrap();
-        let error = acquire(directory.path()).unwrap_err().to_string();
+        let take = || acquire(&Disk::default(), directory.path());
+        let first = take().unwrap();
+        let error = take().unwrap_err().to_string();
         let name = fs::read_to_string("/proc/self/comm").unwrap();
         let expected = format!("in use by process {} ({})", std::process::id(), name.trim());
         assert!(error.contains(&expected), "{error}");
         drop(first);
-        acquire(directory.path()).unwrap();
+        take().unwrap();
     }
 
     #[test]

@@ -11,6 +11,7 @@ use wire::{EncodedSchema, EnvelopeError, Gap, Kind, StreamId, envelope};
 
 use super::{
     NewRecord, Wal, WalError, WalOptions, WalStats,
+    disk::Disk,
     generation::{Fault, Generation, io_fault},
     limits,
     lock::DirLock,
@@ -26,6 +27,7 @@ use crate::sink::{Batch, BatchLimits, LogRecord};
 
 /// The log on sled. See [`crate::wal`] for what it promises.
 pub struct SledWal {
+    pub(super) disk: Disk,
     pub(super) directory: PathBuf,
     pub(super) bounds: Bounds,
     pub(super) stream: StreamId,
@@ -310,7 +312,9 @@ impl SledWal {
         self.look_for_blobs();
         let Some(newest) = self.newest.take() else { return };
         let entry = newest.entry(self.last_seq);
-        if let Err(error) = sidecar::write_tail(&entry.path, entry.last_seq, &entry.tally) {
+        if let Err(error) =
+            sidecar::write_tail(&self.disk, &entry.path, entry.last_seq, &entry.tally)
+        {
             tracing::debug!(path = %entry.path.display(), %error, "can't note what a generation holds");
         }
         let is_read = |cursor: &Cursor| (entry.first_seq..entry.last_seq).contains(&cursor.seq);
@@ -337,7 +341,7 @@ impl SledWal {
 
     fn create(&self, path: &Path) -> Result<Generation, Fault> {
         let cursors = self.cursors.iter().map(|(sink, cursor)| (sink.as_str(), cursor.seq));
-        Generation::create(path, self.stream, self.last_seq + 1, cursors)
+        Generation::create(&self.disk, path, self.stream, self.last_seq + 1, cursors)
     }
 
     /// Creates one in place of an empty one to which a write failed: that goes only when the new one is
@@ -345,11 +349,11 @@ impl SledWal {
     fn replace_failed(&self, path: &Path) -> Result<Generation, Fault> {
         let aside = path.with_extension("new");
         drop(self.create(&aside)?);
-        sidecar::remove_directory(path)
-            .and_then(|()| std::fs::rename(&aside, path))
-            .and_then(|()| sidecar::sync_directory(&self.directory))
+        sidecar::remove_directory(&self.disk, path)
+            .and_then(|()| self.disk.rename(&aside, path))
+            .and_then(|()| self.disk.sync_directory(&self.directory))
             .map_err(|source| io_fault("create generation", path, source))?;
-        Generation::open(path)
+        Generation::open(&self.disk, path)
     }
 
     pub(super) fn generation_path(&self, first_seq: u64) -> PathBuf {
@@ -454,8 +458,8 @@ impl SledWal {
     pub(super) fn remove(&mut self, entry: &Entry) -> std::io::Result<()> {
         self.readers.close(entry.first_seq);
         match entry.gap {
-            Some(_) => std::fs::remove_file(&entry.path),
-            None => sidecar::remove_directory(&entry.path),
+            Some(_) => self.disk.remove_file(&entry.path),
+            None => sidecar::remove_directory(&self.disk, &entry.path),
         }
     }
 

@@ -48,12 +48,14 @@
 //! state it was left; `bounds` drops the oldest; `salvage` replaces what is damaged with what `carve`
 //! finds. `generation` is the only one that names sled; `newest`, `row`, `readers` are the generations
 //! being written, sealed and read; `parts` splits large values, `wholes` reads them back, `counts` is
-//! what is known of them; `sidecar`, `lock`, `reserve`, `quarantine` are the files beside; `limits` has
-//! every bound; `handle` is the asynchronous face.
+//! what is known of them; `sidecar`, `lock`, `reserve`, `quarantine` are the files beside; `disk` is
+//! where all of these change or sync anything, so that tests can cut the power and let calls fail;
+//! `limits` has every bound; `handle` is the asynchronous face.
 
 mod bounds;
 mod carve;
 mod counts;
+mod disk;
 mod generation;
 mod handle;
 mod limits;

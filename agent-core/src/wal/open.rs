@@ -14,9 +14,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt as _,
+    fs, io,
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -26,6 +24,7 @@ use wire::StreamId;
 use super::{
     WalError, WalOptions,
     carve::{self, Carved},
+    disk::Disk,
     generation::{DATA_FILE, Fault, Generation},
     limits::QUARANTINE_PART,
     lock,
@@ -48,14 +47,19 @@ impl SledWal {
     /// [`WalError::Locked`] if another process owns it; [`WalError::Io`] if the directory can't be
     /// used. Damage is no error: what is readable is saved, and gaps tell of the rest.
     pub fn open(directory: &Path, options: WalOptions) -> Result<Self, WalError> {
+        Self::open_on(Disk::default(), directory, Bounds::from(options))
+    }
+
+    /// As [`SledWal::open`], on that disk.
+    pub(super) fn open_on(disk: Disk, directory: &Path, bounds: Bounds) -> Result<Self, WalError> {
         let io =
             |source| WalError::Io { operation: "open WAL at", path: directory.to_owned(), source };
-        DirBuilder::new().mode(0o700).recursive(true).create(directory).map_err(io)?;
-        let lock = lock::acquire(directory)?;
-        let bounds = Bounds::from(options);
-        let (witness, said) = Witness::open(directory).map_err(io)?;
+        create_directories(&disk, directory).map_err(io)?;
+        let lock = lock::acquire(&disk, directory)?;
+        let (witness, said) = Witness::open(&disk, directory).map_err(io)?;
         let mut survey = survey(directory).map_err(io)?;
-        clean_up(&mut survey).map_err(io)?;
+        clean_up(&disk, &mut survey).map_err(io)?;
+        let quarantine_max = bounds.bytes_max / QUARANTINE_PART;
         let mut log = Self {
             directory: directory.to_owned(),
             stream: Self::new_stream(),
@@ -65,8 +69,8 @@ impl SledWal {
             newest: None,
             readers: Readers::default(),
             cursors: Cursors::new(),
-            reserve: Reserve::open(directory),
-            quarantine: Quarantine::open(directory, bounds.bytes_max / QUARANTINE_PART),
+            reserve: Reserve::open(&disk, directory),
+            quarantine: Quarantine::open(&disk, directory, quarantine_max),
             bounds,
             witness,
             untold: None,
@@ -75,6 +79,7 @@ impl SledWal {
             blob_bytes: 0,
             oldest: None,
             _lock: lock,
+            disk,
         };
         log.take_over(survey.stretches, said)?;
         Ok(log)
@@ -154,8 +159,9 @@ impl SledWal {
         let counted = || salvage::tally(&path, first_seq, last_seq);
         let tally = tail.map_or_else(counted, |(_, tally)| tally);
         let stored = || {
-            let generation = self.reserve.give_for(|| Generation::open(&path)).ok()?;
-            heal_head(&generation, first_seq)
+            let open = || Generation::open(&self.disk, &path);
+            let generation = self.reserve.give_for(open).ok()?;
+            heal_head(&self.disk, &generation, first_seq)
         };
         let stream = stream.or_else(stored);
         let disk_bytes = sidecar::disk_bytes(&path);
@@ -175,7 +181,8 @@ impl SledWal {
             path: data.clone(),
             source,
         })?;
-        let opened = self.reserve.give_for(|| Opened::open(&path, first_seq, stream));
+        let open = || Opened::open(&self.disk, &path, first_seq, stream);
+        let opened = self.reserve.give_for(open);
         let known = opened.as_ref().ok().map(|opened| opened.stream).or(stream);
         if let Some(stream) = known {
             self.stream = stream;
@@ -301,7 +308,7 @@ impl SledWal {
     /// known. They may be old: some records are then sent again.
     fn find_cursors(&mut self) {
         for entry in self.row.iter().rev().filter(|entry| entry.gap.is_none()) {
-            let opened = self.reserve.give_for(|| Generation::open(&entry.path));
+            let opened = self.reserve.give_for(|| Generation::open(&self.disk, &entry.path));
             if let Ok(cursors) = opened.and_then(|generation| generation.cursors()) {
                 for (sink, seq) in cursors {
                     let cursor = self.cursors.entry(sink).or_insert(Cursor { seq, written: false });
@@ -330,12 +337,17 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(path: &Path, first_seq: u64, stream: Option<StreamId>) -> Result<Self, Fault> {
-        let generation = Generation::open(path)?;
+    fn open(
+        disk: &Disk,
+        path: &Path,
+        first_seq: u64,
+        stream: Option<StreamId>,
+    ) -> Result<Self, Fault> {
+        let generation = Generation::open(disk, path)?;
         // A database that was lost and made anew by opening it has none.
         let stored = generation.stream()?;
         if stream.is_none() {
-            heal_head(&generation, first_seq);
+            heal_head(disk, &generation, first_seq);
         }
         let stream = stream.unwrap_or(stored);
         let end = generation.end()?;
@@ -351,14 +363,28 @@ impl Opened {
 }
 
 /// Writes a lost or damaged head again, as the database has it.
-fn heal_head(generation: &Generation, first_seq: u64) -> Option<StreamId> {
+fn heal_head(disk: &Disk, generation: &Generation, first_seq: u64) -> Option<StreamId> {
     let stream = generation.stream().ok()?;
     let path = generation.path();
-    match sidecar::write_head(path, stream, first_seq) {
+    match sidecar::write_head(disk, path, stream, first_seq) {
         Ok(()) => tracing::warn!(path = %path.display(), "wrote a damaged file of the log again"),
         Err(error) => tracing::debug!(path = %path.display(), %error, "can't write a head again"),
     }
     Some(stream)
+}
+
+/// Makes a directory and what is missing above it, each durable in the one above it.
+fn create_directories(disk: &Disk, directory: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|path| is_missing(path)).collect();
+    missing.into_iter().rev().try_for_each(|path| {
+        disk.create_directory(path)?;
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+        disk.sync_directory(above.unwrap_or(Path::new(".")))
+    })
+}
+
+fn is_missing(path: &Path) -> bool {
+    !path.as_os_str().is_empty() && !path.exists()
 }
 
 fn written_ms(file: &Path) -> Option<i64> {
@@ -368,22 +394,22 @@ fn written_ms(file: &Path) -> Option<i64> {
 
 /// Removes what a crash left half done, and what a gap stands for; a generation that was rebuilt takes
 /// its place.
-fn clean_up(survey: &mut Survey) -> io::Result<()> {
+fn clean_up(disk: &Disk, survey: &mut Survey) -> io::Result<()> {
     for path in survey.unfinished.drain(..) {
         match path.is_dir() {
-            true => fs::remove_dir_all(&path)?,
-            false => fs::remove_file(&path)?,
+            true => disk.remove_directory(&path)?,
+            false => disk.remove_file(&path)?,
         }
     }
     for rebuilt in survey.stretches.iter_mut().filter(|stretch| stretch.is_rebuilt()) {
         let place = rebuilt.path.with_extension("gen");
-        fs::rename(&rebuilt.path, &place)?;
+        disk.rename(&rebuilt.path, &place)?;
         rebuilt.path = place;
     }
     for covered in survey.covered.drain(..) {
         match covered.gap {
-            Some(_) => fs::remove_file(&covered.path)?,
-            None => sidecar::remove_directory(&covered.path)?,
+            Some(_) => disk.remove_file(&covered.path)?,
+            None => sidecar::remove_directory(disk, &covered.path)?,
         }
     }
     Ok(())

@@ -3,19 +3,18 @@
 //! Bounded in number and bytes; what lies here goes before any record does.
 
 use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt as _,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use super::{limits::QUARANTINE_ENTRIES_MAX, sidecar};
+use super::{disk::Disk, limits::QUARANTINE_ENTRIES_MAX, sidecar};
 
 const DIRECTORY: &str = "quarantine";
 
 /// The directory and what lies in it.
 #[derive(Debug)]
 pub(super) struct Quarantine {
+    disk: Disk,
     directory: PathBuf,
     bytes_max: u64,
     /// Oldest first, with bytes on disk.
@@ -24,7 +23,7 @@ pub(super) struct Quarantine {
 
 impl Quarantine {
     /// The quarantine of a log's directory, for at most `bytes_max` bytes on disk.
-    pub(super) fn open(log: &Path, bytes_max: u64) -> Self {
+    pub(super) fn open(disk: &Disk, log: &Path, bytes_max: u64) -> Self {
         let directory = log.join(DIRECTORY);
         let mut entries: Vec<_> =
             fs::read_dir(&directory).into_iter().flatten().flatten().collect();
@@ -32,7 +31,7 @@ impl Quarantine {
             .sort_by_key(|entry| (entry.metadata().and_then(|m| m.modified()).ok(), entry.path()));
         let sized = |path: PathBuf| (path.clone(), sidecar::disk_bytes(&path));
         let entries = entries.into_iter().map(|entry| sized(entry.path())).collect();
-        let mut quarantine = Self { directory, bytes_max, entries };
+        let mut quarantine = Self { disk: disk.clone(), directory, bytes_max, entries };
         quarantine.trim();
         quarantine
     }
@@ -45,13 +44,13 @@ impl Quarantine {
     /// Moves a damaged generation here; returns where it lies now, as long as there is room for it.
     pub(super) fn put(&mut self, generation: &Path) -> io::Result<PathBuf> {
         if !self.directory.exists() {
-            DirBuilder::new().mode(0o700).create(&self.directory)?;
+            self.disk.create_directory(&self.directory)?;
         }
         let name = generation.file_stem().unwrap_or_default().to_string_lossy();
         let free = |n: &u32| !self.directory.join(format!("{name}-{n}")).exists();
         let n = (1..).find(free).unwrap_or_default();
         let path = self.directory.join(format!("{name}-{n}"));
-        fs::rename(generation, &path)?;
+        self.disk.rename(generation, &path)?;
         self.entries.push((path.clone(), sidecar::disk_bytes(&path)));
         self.trim();
         Ok(path)
@@ -63,7 +62,7 @@ impl Quarantine {
             return false;
         }
         let (path, bytes) = self.entries.remove(0);
-        match fs::remove_dir_all(&path) {
+        match self.disk.remove_directory(&path) {
             Ok(()) => {
                 tracing::info!(path = %path.display(), bytes, "removed a quarantined generation of the log");
             }
@@ -96,7 +95,8 @@ mod tests {
             fs::write(path.join("db"), vec![1; bytes]).unwrap();
             path
         };
-        let mut quarantine = Quarantine::open(log.path(), 1 << 20);
+        let open = || Quarantine::open(&Disk::default(), log.path(), 1 << 20);
+        let mut quarantine = open();
         let first = quarantine.put(&damaged(1)).unwrap();
         assert!(first.ends_with("quarantine/00000000000000000007-1"), "{first:?}");
         for _ in 0..QUARANTINE_ENTRIES_MAX {
@@ -106,6 +106,6 @@ mod tests {
         let large = quarantine.put(&damaged(1_000_000)).unwrap();
         assert!(large.exists());
         assert!(quarantine.disk_bytes() <= 1 << 20);
-        assert_eq!(Quarantine::open(log.path(), 1 << 20).entries, quarantine.entries);
+        assert_eq!(open().entries, quarantine.entries);
     }
 }

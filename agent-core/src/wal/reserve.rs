@@ -5,15 +5,13 @@
 //! when space is needed for opening, and comes back when there is room.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, ErrorKind},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    fs,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{FallocateFlags, fallocate};
-
-use super::{WalError, generation::Fault, limits::RESERVE_BYTES};
+use super::{WalError, disk::Disk, generation::Fault, limits::RESERVE_BYTES};
 
 /// Name of the file.
 pub(super) const FILE_NAME: &str = "reserve";
@@ -21,16 +19,18 @@ pub(super) const FILE_NAME: &str = "reserve";
 /// The file, there or not.
 #[derive(Debug)]
 pub(super) struct Reserve {
+    disk: Disk,
     path: PathBuf,
     there: bool,
 }
 
 impl Reserve {
     /// The reserve of a log's directory; makes the file if there is room.
-    pub(super) fn open(directory: &Path) -> Self {
+    pub(super) fn open(disk: &Disk, directory: &Path) -> Self {
         let path = directory.join(FILE_NAME);
         let allocated = fs::metadata(&path).map_or(0, |file| file.blocks() * 512);
-        let mut reserve = Self { there: allocated >= RESERVE_BYTES, path };
+        let there = allocated >= RESERVE_BYTES;
+        let mut reserve = Self { disk: disk.clone(), path, there };
         reserve.refill();
         reserve
     }
@@ -42,7 +42,7 @@ impl Reserve {
 
     /// Gives its space to others; false if there was none to give.
     pub(super) fn release(&mut self) -> bool {
-        let released = self.there && fs::remove_file(&self.path).is_ok();
+        let released = self.there && self.disk.remove_file(&self.path).is_ok();
         self.there &= !released;
         released
     }
@@ -68,11 +68,11 @@ impl Reserve {
         if self.there {
             return;
         }
-        match allocate(&self.path) {
+        match self.disk.allocate(&self.path, RESERVE_BYTES) {
             Ok(()) => self.there = true,
             Err(error) => {
                 tracing::debug!(path = %self.path.display(), %error, "no room for the log's reserve");
-                let _ = fs::remove_file(&self.path);
+                let _ = self.disk.remove_file(&self.path);
             }
         }
     }
@@ -88,13 +88,6 @@ fn is_full(error: &WalError) -> bool {
     }
 }
 
-fn allocate(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let bytes = i64::try_from(RESERVE_BYTES).unwrap_or(i64::MAX);
-    fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +97,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE_NAME);
         let on_disk = || fs::metadata(&path).map_or(0, |file| file.blocks() * 512);
-        let mut reserve = Reserve::open(directory.path());
+        let mut reserve = Reserve::open(&Disk::default(), directory.path());
         assert_eq!((reserve.disk_bytes(), on_disk()), (RESERVE_BYTES, RESERVE_BYTES));
         assert!(reserve.release());
         assert!(!reserve.release(), "only once");

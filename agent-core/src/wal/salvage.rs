@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +16,7 @@ use wire::{EncodedSchema, Gap, GapReason, Kind, SchemaId, StreamId, envelope, re
 use super::{
     WalError,
     carve::{self, Carved},
+    disk::Disk,
     generation::{DATA_FILE, Fault, Generation, Schemas},
     log::SledWal,
     newest::{Cursors, Newest},
@@ -78,7 +79,7 @@ impl SledWal {
     }
 
     fn open_whole(&mut self, path: &Path, last_seq: u64) -> Result<(Generation, Schemas), Fault> {
-        let generation = self.reserve.give_for(|| Generation::open(path))?;
+        let generation = self.reserve.give_for(|| Generation::open(&self.disk, path))?;
         let end = generation.end()?.last_seq.unwrap_or(0);
         if end < last_seq {
             return Err(Fault::Damaged(format!("ends with record {end} instead of {last_seq}")));
@@ -135,11 +136,12 @@ impl SledWal {
         }
         let schemas = self.schemas_of(&pieces, carved);
         let aside = damaged.path.with_extension("new");
-        let made = make(&aside, damaged, &pieces, &schemas);
+        let made = make(&self.disk, &aside, damaged, &pieces, &schemas);
         let mut entry = made.map_err(|fault| fault.into_error("rebuild generation", &aside))?;
         self.put_aside(&damaged.path)?;
-        fs::rename(&aside, &damaged.path)
-            .and_then(|()| sidecar::sync_directory(&self.directory))
+        self.disk
+            .rename(&aside, &damaged.path)
+            .and_then(|()| self.disk.sync_directory(&self.directory))
             .map_err(|source| io_error("rename", &aside, source))?;
         entry.path.clone_from(&damaged.path);
         Ok(entry)
@@ -149,7 +151,7 @@ impl SledWal {
     fn stand_in(&mut self, damaged: &Damaged, gap: Gap) -> Result<Entry, WalError> {
         let (stream, first_seq) = (damaged.stream, damaged.entry_first_seq);
         let stand_in = StandIn { stream, first_seq, gap };
-        let path = sidecar::write_gap(&self.directory, &stand_in)
+        let path = sidecar::write_gap(&self.disk, &self.directory, &stand_in)
             .map_err(|source| io_error("write gap", &self.directory, source))?;
         self.put_aside(&damaged.path)?;
         Ok(Entry::of_gap(stand_in, path))
@@ -191,13 +193,14 @@ impl SledWal {
 
 /// Makes a generation of pieces, sealed and durable.
 fn make(
+    disk: &Disk,
     path: &Path,
     damaged: &Damaged,
     pieces: &[Piece],
     schemas: &[Arc<EncodedSchema>],
 ) -> Result<Entry, Fault> {
     let (stream, from) = (damaged.stream, damaged.from);
-    let generation = Generation::create(path, stream, from, std::iter::empty())?;
+    let generation = Generation::create(disk, path, stream, from, std::iter::empty())?;
     let mut newest = Newest::empty(generation, stream, from);
     newest.put_schemas(schemas)?;
     for piece in pieces {
@@ -206,7 +209,7 @@ fn make(
     newest.put_counts()?;
     newest.sync(&mut Cursors::default())?;
     let entry = newest.entry(damaged.last_seq);
-    sidecar::write_tail(path, entry.last_seq, &entry.tally)
+    sidecar::write_tail(disk, path, entry.last_seq, &entry.tally)
         .map_err(|source| Fault::Io(io_error("write", path, source)))?;
     Ok(entry)
 }

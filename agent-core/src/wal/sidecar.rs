@@ -13,13 +13,15 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Write as _},
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    fs::{self, File},
+    io::{self, ErrorKind},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use wire::{Gap, Kind, StreamId, envelope};
+
+use super::disk::Disk;
 
 /// What lies in a stretch of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,8 +71,13 @@ impl Tally {
 }
 
 /// Writes a generation's head durably.
-pub(super) fn write_head(generation: &Path, stream: StreamId, first_seq: u64) -> io::Result<()> {
-    write(&generation.join("head"), first_seq, stream.as_bytes())
+pub(super) fn write_head(
+    disk: &Disk,
+    generation: &Path,
+    stream: StreamId,
+    first_seq: u64,
+) -> io::Result<()> {
+    write(disk, &generation.join("head"), first_seq, stream.as_bytes())
 }
 
 /// Whether a generation's creation was finished.
@@ -85,8 +92,13 @@ pub(super) fn read_head(generation: &Path) -> Option<(StreamId, u64)> {
 }
 
 /// Writes a generation's tail durably.
-pub(super) fn write_tail(generation: &Path, last_seq: u64, tally: &Tally) -> io::Result<()> {
-    write(&generation.join("tail"), last_seq, &tally.encode())
+pub(super) fn write_tail(
+    disk: &Disk,
+    generation: &Path,
+    last_seq: u64,
+    tally: &Tally,
+) -> io::Result<()> {
+    write(disk, &generation.join("tail"), last_seq, &tally.encode())
 }
 
 /// A generation's last seq and tally; `None` if the file is absent or damaged.
@@ -112,11 +124,11 @@ pub(super) struct StandIn {
 }
 
 /// Writes a gap durably; returns its path.
-pub(super) fn write_gap(directory: &Path, stand_in: &StandIn) -> io::Result<PathBuf> {
+pub(super) fn write_gap(disk: &Disk, directory: &Path, stand_in: &StandIn) -> io::Result<PathBuf> {
     let StandIn { stream, first_seq, gap } = stand_in;
     let path = gap_path(directory, gap.last_seq);
     let payload = [stream.as_bytes(), &first_seq.to_le_bytes()[..], &gap.encode()].concat();
-    write(&path, gap.last_seq, &payload)?;
+    write(disk, &path, gap.last_seq, &payload)?;
     Ok(path)
 }
 
@@ -135,6 +147,8 @@ pub(super) fn read_gap(path: &Path) -> Option<StandIn> {
 /// before it has lost its end. It knows the time of that record too, when all records are given back.
 #[derive(Debug)]
 pub(super) struct Witness {
+    disk: Disk,
+    path: PathBuf,
     file: File,
     /// Number and time of the last record, as it said when it was opened; older ones said no time.
     found: Option<(u64, i64)>,
@@ -142,7 +156,10 @@ pub(super) struct Witness {
 
 impl Witness {
     /// Opens it, and reads what it says.
-    pub(super) fn open(directory: &Path) -> io::Result<(Self, Option<(StreamId, u64)>)> {
+    pub(super) fn open(
+        disk: &Disk,
+        directory: &Path,
+    ) -> io::Result<(Self, Option<(StreamId, u64)>)> {
         let path = directory.join("last");
         let (mut said, mut found) = (None, None);
         if let Some((last_seq, payload)) = read(&path)
@@ -151,9 +168,8 @@ impl Witness {
             said = Some((StreamId::from_bytes(*stream), last_seq));
             found = rest.try_into().ok().map(|last_ms| (last_seq, i64::from_le_bytes(last_ms)));
         }
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        Ok((Self { file, found }, said))
+        let file = disk.create_file(&path)?;
+        Ok((Self { disk: disk.clone(), path, file, found }, said))
     }
 
     /// The time of the last record of a log that ends with `last_seq`, whose own last records are of
@@ -167,22 +183,21 @@ impl Witness {
     pub(super) fn say(&self, stream: StreamId, last_seq: u64, last_ms: i64) -> io::Result<()> {
         let payload = [&stream.as_bytes()[..], &last_ms.to_le_bytes()].concat();
         let bytes = envelope::encode(Kind::Part, last_seq, &payload);
-        self.file.write_all_at(&bytes.unwrap_or_default(), 0)
+        self.disk.overwrite(&self.file, &self.path, &bytes.unwrap_or_default())
     }
 }
 
-fn write(path: &Path, seq: u64, payload: &[u8]) -> io::Result<()> {
+fn write(disk: &Disk, path: &Path, seq: u64, payload: &[u8]) -> io::Result<()> {
     // Far shorter than the longest payload: it always has an envelope.
     let bytes = envelope::encode(Kind::Part, seq, payload).unwrap_or_default();
     let mut aside = OsString::from(path);
     aside.push(".part");
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    let written = file.write_all(&bytes).and_then(|()| file.sync_all());
-    written.and_then(|()| fs::rename(&aside, path)).inspect_err(|_| {
-        let _ = fs::remove_file(&aside);
+    let aside = PathBuf::from(aside);
+    let written = disk.write_file(&aside, &bytes).and_then(|file| disk.sync_file(&file, &aside));
+    written.and_then(|()| disk.rename(&aside, path)).inspect_err(|_| {
+        let _ = disk.remove_file(&aside);
     })?;
-    sync_directory(path.parent().unwrap_or(path))
+    disk.sync_directory(path.parent().unwrap_or(path))
 }
 
 fn read(path: &Path) -> Option<(u64, Vec<u8>)> {
@@ -191,16 +206,11 @@ fn read(path: &Path) -> Option<(u64, Vec<u8>)> {
     (found.kind == Kind::Part).then(|| (found.seq, found.payload.to_vec()))
 }
 
-/// Makes the names in a directory durable.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 /// Removes a directory so that a crash leaves it whole or marked for removal; not there is fine.
-pub(super) fn remove_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn remove_directory(disk: &Disk, directory: &Path) -> io::Result<()> {
     let doomed = directory.with_extension("del");
-    match fs::rename(directory, &doomed) {
-        Ok(()) => fs::remove_dir_all(doomed),
+    match disk.rename(directory, &doomed) {
+        Ok(()) => disk.remove_directory(&doomed),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
@@ -229,7 +239,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_damage_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path();
+        let (disk, path) = (&Disk::default(), directory.path());
         let tally = Tally { records: 3, samples: 1_000, first_ms: -5, last_ms: i64::MAX };
         let gap = Gap {
             reason: GapReason::LogOverflow,
@@ -241,10 +251,10 @@ mod tests {
             samples: 0,
             detail: String::new(),
         };
-        write_head(path, STREAM, 7).unwrap();
-        write_tail(path, 9, &tally).unwrap();
+        write_head(disk, path, STREAM, 7).unwrap();
+        write_tail(disk, path, 9, &tally).unwrap();
         let stand_in = StandIn { stream: STREAM, first_seq: 2, gap };
-        let gap_path = write_gap(path, &stand_in).unwrap();
+        let gap_path = write_gap(disk, path, &stand_in).unwrap();
         assert!(has_head(path));
         assert_eq!(read_head(path), Some((STREAM, 7)));
         assert_eq!(read_tail(path), Some((9, tally)));
@@ -265,12 +275,13 @@ mod tests {
     #[test]
     fn the_witness_says_the_last() {
         let directory = tempfile::tempdir().unwrap();
-        let (witness, said) = Witness::open(directory.path()).unwrap();
+        let open = || Witness::open(&Disk::default(), directory.path()).unwrap();
+        let (witness, said) = open();
         assert_eq!(said, None);
         for seq in [1, u64::MAX, 5] {
             witness.say(STREAM, seq, -7).unwrap();
         }
-        let (witness, said) = Witness::open(directory.path()).unwrap();
+        let (witness, said) = open();
         assert_eq!(said, Some((STREAM, 5)));
         let check = |last_seq, held_ms, expected| {
             assert_eq!(witness.last_ms(last_seq, held_ms), expected, "{last_seq} {held_ms:?}");
@@ -284,9 +295,9 @@ mod tests {
 
     #[test]
     fn a_witness_of_an_older_version_says_no_time() {
-        let directory = tempfile::tempdir().unwrap();
-        write(&directory.path().join("last"), 5, STREAM.as_bytes()).unwrap();
-        let (witness, said) = Witness::open(directory.path()).unwrap();
+        let (disk, directory) = (&Disk::default(), tempfile::tempdir().unwrap());
+        write(disk, &directory.path().join("last"), 5, STREAM.as_bytes()).unwrap();
+        let (witness, said) = Witness::open(disk, directory.path()).unwrap();
         assert_eq!(said, Some((STREAM, 5)));
         assert_eq!((witness.last_ms(5, None), witness.last_ms(5, Some(9))), (None, Some(9)));
     }
