@@ -6,7 +6,8 @@ use agent_core::{
     NamedCollector, Plan, PlannedSink, Sink, Status,
     clock::SystemClock,
     collector::BuildError,
-    config::{self, Config, SinkConfig},
+    config::{self, Config, SinkConfig, SinkTarget},
+    wake::Wake,
     wal::WalOptions,
 };
 use anyhow::{Context as _, Result};
@@ -51,30 +52,38 @@ impl Assembly {
         name: &str,
         sink: &SinkConfig,
     ) -> Result<()> {
-        let mut phase = Duration::ZERO;
-        let sink: Box<dyn Sink> = match sink {
-            SinkConfig::Http(http) => {
+        let (mut phase, wake) = (Duration::ZERO, Wake::default());
+        let max_bytes_per_second = sink.max_bytes_per_second.bytes();
+        let sink: Box<dyn Sink> = match &sink.target {
+            SinkTarget::Http(http) => {
                 let sink = http_sink(config, http, self.agent_id)?;
                 phase = phase_of(self.agent_id, plan.interval);
-                plan.companions.push(self.heart(config, name, &sink).beat());
+                plan.companions.push(self.heart(config, name, &sink, wake.clone()).beat());
                 Box::new(sink)
             }
-            SinkConfig::Stdout(stdout) => {
+            SinkTarget::Stdout(stdout) => {
                 Box::new(StdoutSink::stdout(format(stdout.format), Some(hostname(config))))
             }
-            SinkConfig::File(file) => Box::new(file_sink(config, file)?),
+            SinkTarget::File(file) => Box::new(file_sink(config, file)?),
         };
-        plan.sinks.push(PlannedSink { name: name.to_owned(), sink, phase });
+        plan.sinks.push(PlannedSink {
+            name: name.to_owned(),
+            sink,
+            phase,
+            max_bytes_per_second,
+            wake,
+        });
         Ok(())
     }
 
-    fn heart(&self, config: &Config, name: &str, sink: &HttpSink) -> Heart {
+    fn heart(&self, config: &Config, name: &str, sink: &HttpSink, back: Wake) -> Heart {
         Heart {
             client: sink.heartbeats(),
             sink: name.to_owned(),
             identity: identity(config, self.agent_id),
             interval: config.interval.get(),
             status: self.status.clone(),
+            back,
         }
     }
 }
@@ -105,10 +114,10 @@ pub(crate) fn collectors(config: &Config) -> Result<Vec<NamedCollector>, BuildEr
 pub(crate) fn check_sinks(config: &Config) -> Result<()> {
     let nobody = AgentId::from_bytes([0; 16]);
     for (name, sink) in &config.sinks {
-        let checked = match sink {
-            SinkConfig::Http(http) => http_sink(config, http, nobody).map(drop),
-            SinkConfig::Stdout(_) => Ok(()),
-            SinkConfig::File(file) => file_sink(config, file).map(drop),
+        let checked = match &sink.target {
+            SinkTarget::Http(http) => http_sink(config, http, nobody).map(drop),
+            SinkTarget::Stdout(_) => Ok(()),
+            SinkTarget::File(file) => file_sink(config, file).map(drop),
         };
         checked.with_context(|| format!("sinks.{name}"))?;
     }

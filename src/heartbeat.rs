@@ -1,9 +1,9 @@
 //! Presence: tells a hub every few seconds that this host is there. Never in the log, never repeated:
-//! a heartbeat that doesn't arrive is the message.
+//! a heartbeat that doesn't arrive is the message. The first that arrives again wakes the shipper.
 
 use std::time::Duration;
 
-use agent_core::{Status, sink::BoxFuture};
+use agent_core::{Status, sink::BoxFuture, wake::Wake};
 use sinks::Identity;
 use tokio::time::{MissedTickBehavior, interval};
 use wire::api::{HEARTBEAT_INTERVAL_S, Heartbeat};
@@ -15,6 +15,8 @@ pub(crate) struct Heart {
     pub(crate) identity: Identity,
     pub(crate) interval: Duration,
     pub(crate) status: Status,
+    /// Of the same sink's shipper.
+    pub(crate) back: Wake,
 }
 
 impl Heart {
@@ -23,12 +25,19 @@ impl Heart {
         Box::pin(async move {
             let mut ticks = interval(Duration::from_secs(HEARTBEAT_INTERVAL_S));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut is_away = false;
             loop {
                 ticks.tick().await;
-                if let Err(error) = self.client.beat(&self.heartbeat()).await {
+                let beat = self.client.beat(&self.heartbeat()).await;
+                match &beat {
+                    Ok(_) if is_away => self.back.far_side_is_back(),
+                    Ok(_) => {}
                     // The shipper says at `warn` that the sink is away.
-                    tracing::debug!(sink = self.sink, %error, "heartbeat did not arrive");
+                    Err(error) => {
+                        tracing::debug!(sink = self.sink, %error, "heartbeat did not arrive");
+                    }
                 }
+                is_away = beat.is_err();
             }
         })
     }

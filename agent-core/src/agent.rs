@@ -24,10 +24,11 @@ use crate::{
     quarantine::Quarantine,
     runner::{Outcome, Runner},
     samples::Samples,
-    shipper::{Shipper, Stop, error_chain},
+    shipper::{MAX_BYTES_PER_SECOND, Shipper, Stop, error_chain},
     sink::{BoxFuture, Sink},
     telemetry::{self, Telemetry},
     ticker::Ticker,
+    wake::Wake,
     wal::{LogHandle, OwnedRecord, Wal, WalError},
 };
 
@@ -85,6 +86,24 @@ pub struct PlannedSink {
     pub sink: Box<dyn Sink>,
     /// How long a fresh record lies before it is sent.
     pub phase: Duration,
+    /// Bytes of records a second while a backlog drains.
+    pub max_bytes_per_second: u64,
+    /// Says that its far side is back.
+    pub wake: Wake,
+}
+
+impl PlannedSink {
+    /// A sink that gets records at once, and a backlog at the default rate.
+    #[must_use]
+    pub fn new(name: impl Into<String>, sink: Box<dyn Sink>) -> Self {
+        Self {
+            name: name.into(),
+            sink,
+            phase: Duration::ZERO,
+            max_bytes_per_second: MAX_BYTES_PER_SECOND,
+            wake: Wake::default(),
+        }
+    }
 }
 
 /// Why an agent can't start or go on.
@@ -264,7 +283,7 @@ impl Agent {
     fn shipper(&self, planned: PlannedSink) -> Shipper {
         let stats = self.telemetry.sink(&planned.name);
         let (log, quarantine) = (self.log.clone(), Rc::clone(&self.quarantine));
-        Shipper::new(planned.name, planned.sink, log, stats, quarantine, planned.phase)
+        Shipper::new(planned, log, stats, quarantine)
     }
 
     async fn tick_until(

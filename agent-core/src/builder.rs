@@ -51,8 +51,7 @@ impl Builder {
     /// Adds a sink. Its name is that of its place in the log: keep it, and it goes on where it was.
     #[must_use]
     pub fn sink(mut self, name: impl Into<String>, sink: impl Sink + 'static) -> Self {
-        let (name, sink) = (name.into(), Box::new(sink));
-        self.plan.sinks.push(PlannedSink { name, sink, phase: Duration::ZERO });
+        self.plan.sinks.push(PlannedSink::new(name, Box::new(sink)));
         self
     }
 

@@ -6,7 +6,8 @@
 //! - [`collector`], [`samples`], [`roots`]: what a collector is, what it fills, where it reads.
 //! - [`runner`], [`ticker`]: collectors in isolation, on time.
 //! - [`wal`], [`pending`]: the write-ahead log, and what waits while it refuses.
-//! - [`sink`], [`shipper`], [`retry`], [`quarantine`]: what a sink is, and how records reach it.
+//! - [`sink`], [`shipper`], [`quarantine`]: what a sink is, and how records reach it; [`rate`],
+//!   [`retry`], [`wake`]: how fast, and when again after a failure.
 //! - [`agent`]: all of it put together: [`Agent`] and [`Plan`]; [`builder`] does it for any
 //!   program.
 //! - [`config`]: the configuration file.
@@ -20,6 +21,7 @@ pub mod config;
 pub mod identity;
 pub mod pending;
 pub mod quarantine;
+pub mod rate;
 pub mod retry;
 pub mod roots;
 pub mod runner;
@@ -28,6 +30,7 @@ pub mod shipper;
 pub mod sink;
 pub mod telemetry;
 pub mod ticker;
+pub mod wake;
 pub mod wal;
 
 pub use agent::{Agent, AgentError, AgentOptions, NamedCollector, Plan, PlannedSink, Status};

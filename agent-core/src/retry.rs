@@ -59,7 +59,12 @@ impl Retry {
     pub fn next_wait(&mut self) -> Duration {
         let longest = self.inner.max_interval;
         let ceiling = self.inner.next_backoff().unwrap_or(longest).min(longest);
-        ceiling.mul_f64((self.draw)().clamp(0.0, 1.0))
+        self.share_of(ceiling)
+    }
+
+    /// A random share of a time, drawn evenly.
+    pub fn share_of(&mut self, time: Duration) -> Duration {
+        time.mul_f64((self.draw)().clamp(0.0, 1.0))
     }
 
     /// Begins anew, after a success.

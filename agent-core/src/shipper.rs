@@ -1,7 +1,9 @@
 //! Replays the log to one sink, in order, for ever.
 //!
 //! One shipper a sink. It reads what lies after the sink's cursor, sends it, and moves the cursor to
-//! what the sink acknowledged. A failure never drops a record: it waits and sends again. A record
+//! what the sink acknowledged. A failure never drops a record: it waits and sends again, sooner when
+//! it hears that the far side is back. A backlog drains in large batches at a bounded rate; a sink that
+//! has everything gets each new record at once. A record
 //! that the sink will never take is quarantined, and a gap goes out *under its number*, so that the
 //! stream stays whole and in order. That replacement lives in memory until it is acknowledged; after
 //! a crash the record is refused, quarantined and replaced again, to the same effect.
@@ -13,16 +15,26 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use wire::{Gap, GapReason, Kind, envelope, request::Body};
 
 use crate::{
+    agent::PlannedSink,
     quarantine::Quarantine,
+    rate::Bucket,
     retry::Retry,
     sink::{Batch, BatchLimits, LogRecord, Sink, SinkError},
     telemetry::SinkStats,
+    wake::{News, Pause, WINDOW},
     wal::{LogHandle, WalError},
 };
+
+/// Bytes of records a second that a backlog drains at, unless told otherwise: a day of ticks of an
+/// ordinary host in four seconds.
+pub const MAX_BYTES_PER_SECOND: u64 = 4 << 20;
 
 /// Whether to go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +58,10 @@ pub struct Shipper {
     phase: Duration,
     limits: BatchLimits,
     retry: Retry,
+    news: News,
+    bucket: Bucket,
+    /// Whether the sink had everything: what comes then is no backlog, and doesn't wait its turn.
+    caught_up: bool,
     replaced: BTreeMap<u64, LogRecord>,
     last_failure: Option<String>,
 }
@@ -56,20 +72,18 @@ enum Step {
     /// The sink has everything.
     Idle,
     /// Try again, but not at once.
-    Failed(Duration),
+    Failed(Pause),
 }
 
 impl Shipper {
-    /// A shipper of `sink`, which is registered with the log as `name`. `phase` is how long it lets a
-    /// fresh record lie, so that a fleet that ticks at one time doesn't send at one time.
+    /// A shipper of a sink that is registered with the log by its name.
     pub fn new(
-        name: String,
-        sink: Box<dyn Sink>,
+        planned: PlannedSink,
         log: LogHandle,
         stats: Rc<SinkStats>,
         quarantine: Rc<Quarantine>,
-        phase: Duration,
     ) -> Self {
+        let PlannedSink { name, sink, phase, max_bytes_per_second, wake } = planned;
         let limits = sink.limits();
         Self {
             name,
@@ -80,6 +94,9 @@ impl Shipper {
             phase,
             limits,
             retry: Retry::default(),
+            news: wake.news(),
+            bucket: Bucket::new(max_bytes_per_second),
+            caught_up: false,
             replaced: BTreeMap::new(),
             last_failure: None,
         }
@@ -96,7 +113,8 @@ impl Shipper {
         let mut appended = self.log.appended();
         loop {
             appended.borrow_and_update();
-            let step = self.step().await;
+            let step = self.step(&stop).await;
+            self.caught_up = matches!(step, Step::Idle);
             let told = *stop.borrow_and_update();
             match (step, told) {
                 (_, Stop::Now) | (Step::Idle | Step::Failed(_), Stop::Drain) => break,
@@ -108,8 +126,8 @@ impl Shipper {
                     }
                     _ = stop.changed() => {}
                 },
-                (Step::Failed(wait), Stop::Run) => tokio::select! {
-                    () = sleep(wait) => {}
+                (Step::Failed(pause), Stop::Run) => tokio::select! {
+                    () = self.news.wait(pause) => {}
                     _ = stop.changed() => {}
                 },
             }
@@ -117,15 +135,29 @@ impl Shipper {
         self.sink.close().await;
     }
 
-    async fn step(&mut self) -> Step {
+    async fn step(&mut self, stop: &watch::Receiver<Stop>) -> Step {
         let batch = match self.log.read(&self.name, self.limits).await {
             Ok(Some(batch)) => self.with_replacements(batch),
             Ok(None) => return Step::Idle,
             Err(error) => return self.failed_to_read(&error),
         };
+        if !self.caught_up && self.is_ended_before_its_turn(stop.clone()).await {
+            return Step::Progress;
+        }
+        self.bucket.take(batch.bytes() as u64);
+        self.news.forget();
         match self.sink.send(&batch).await {
             Ok(acked_seq) => self.acknowledge(&batch, acked_seq).await,
             Err(error) => self.failed_to_send(&batch, error),
+        }
+    }
+
+    /// Waits until a part of a backlog may go; true if told to end meanwhile.
+    async fn is_ended_before_its_turn(&self, mut stop: watch::Receiver<Stop>) -> bool {
+        tokio::select! {
+            biased;
+            () = self.bucket.ready() => false,
+            Ok(_) = stop.wait_for(|told| *told == Stop::Now) => true,
         }
     }
 
@@ -185,8 +217,8 @@ impl Shipper {
         if let [record] = batch.records.as_slice() {
             return self.rejected(batch, record.seq, reason);
         }
-        let bytes: usize = batch.records.iter().map(|record| record.bytes.len()).sum();
-        self.limits = BatchLimits { records: (batch.records.len() / 2).max(1), bytes: bytes / 2 };
+        let (records, bytes) = (batch.records.len(), batch.bytes());
+        self.limits = BatchLimits { records: (records / 2).max(1), bytes: bytes / 2 };
         tracing::debug!(sink = self.name, reason, ?self.limits, "halving the batch");
         Step::Progress
     }
@@ -230,7 +262,8 @@ impl Shipper {
         self.stats.retries.add(1);
         self.stats.up.set(false);
         // The far side's word is a floor; the jitter on top keeps a fleet apart.
-        let wait = retry_after.unwrap_or_default() + self.retry.next_wait();
+        let (floor, jitter) = (retry_after.unwrap_or_default(), self.retry.next_wait());
+        let (now, wait) = (Instant::now(), floor + jitter);
         if self.last_failure.as_ref() == Some(&reason) {
             tracing::debug!(sink = self.name, reason, ?wait, "sink is still failing");
         } else {
@@ -242,7 +275,8 @@ impl Shipper {
             );
             self.last_failure = Some(reason);
         }
-        Step::Failed(wait)
+        let share = self.retry.share_of(WINDOW);
+        Step::Failed(Pause { floor: now + floor, until: now + wait, share })
     }
 }
 

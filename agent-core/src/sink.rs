@@ -18,6 +18,14 @@ pub struct Batch {
     pub schemas: Arc<HashMap<SchemaId, Arc<EncodedSchema>>>,
 }
 
+impl Batch {
+    /// Bytes of its records.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.records.iter().map(|record| record.bytes.len()).sum()
+    }
+}
+
 /// One record as it lies in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord {

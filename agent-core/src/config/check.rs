@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use settings::{Effective, Loaded, Problem};
 
-use super::{Config, DEFAULT_PATH, FileConfig, HttpConfig, SinkConfig};
+use super::{Config, DEFAULT_PATH, FileConfig, HttpConfig, SinkTarget};
 
 /// What doesn't fit together.
 pub(super) fn problems(loaded: &Loaded<Config>) -> Vec<Problem> {
@@ -13,10 +13,10 @@ pub(super) fn problems(loaded: &Loaded<Config>) -> Vec<Problem> {
     problems.extend(absolute(effective, "data_dir", &config.data_dir));
     let mut files: Vec<(&PathBuf, &str)> = Vec::new();
     for (name, sink) in &config.sinks {
-        match sink {
-            SinkConfig::Http(http) => problems.extend(http_sink(effective, name, http)),
-            SinkConfig::File(file) => problems.extend(file_sink(effective, name, file, &mut files)),
-            SinkConfig::Stdout(_) => {}
+        match &sink.target {
+            SinkTarget::Http(http) => problems.extend(http_sink(effective, name, http)),
+            SinkTarget::File(file) => problems.extend(file_sink(effective, name, file, &mut files)),
+            SinkTarget::Stdout(_) => {}
         }
     }
     problems

@@ -208,6 +208,15 @@ fn sink_keys() -> Vec<Key> {
             .default("7")
             .min("0")
             .max("10000"),
+        Key::new(
+            "sinks.*.max_bytes_per_second",
+            Kind::Size,
+            "Bytes of records a second, before compression, while a backlog drains: more than the \
+             host makes, less than would flood the far side. A sink that has everything gets new \
+             records at once.",
+        )
+        .default("4MiB")
+        .min("64KiB"),
     ]
 }
 

@@ -99,10 +99,20 @@ pub struct CollectorConfig {
     pub options: BTreeMap<String, String>,
 }
 
-/// One sink.
+/// One sink: what counts for each, and where it leads.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct SinkConfig {
+    /// Bytes of records a second while a backlog drains. Default 4MiB.
+    pub max_bytes_per_second: Size,
+    /// Where it leads.
+    #[serde(flatten)]
+    pub target: SinkTarget,
+}
+
+/// Where a sink leads.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-pub enum SinkConfig {
+pub enum SinkTarget {
     /// A Holdfast hub.
     Http(HttpConfig),
     /// Standard output.

@@ -153,14 +153,14 @@ fn the_sample_means_the_defaults_and_all_of_it_can_be_used() {
         .collect();
     let loaded = load(&used.join("\n"), &[]).unwrap();
     let types: Vec<_> =
-        loaded.config.sinks.iter().map(|(name, sink)| (name.as_str(), sink)).collect();
+        loaded.config.sinks.iter().map(|(name, sink)| (name.as_str(), &sink.target)).collect();
     assert!(
         matches!(
             types[..],
             [
-                ("archive", SinkConfig::File(_)),
-                ("console", SinkConfig::Stdout(_)),
-                ("hub", SinkConfig::Http(_))
+                ("archive", SinkTarget::File(_)),
+                ("console", SinkTarget::Stdout(_)),
+                ("hub", SinkTarget::Http(_))
             ]
         ),
         "{types:?}"
@@ -210,8 +210,12 @@ fn every_key_has_a_variable() {
 
 #[test]
 fn short_variables_make_a_sink() {
-    let hub = |variables: &[(&str, &str)]| match config("", variables).sinks.remove("hub") {
-        Some(SinkConfig::Http(http)) => Some((http.url, http.token)),
+    let hub = |variables: &[(&str, &str)]| match config("", variables)
+        .sinks
+        .remove("hub")
+        .map(|sink| sink.target)
+    {
+        Some(SinkTarget::Http(http)) => Some((http.url, http.token)),
         _ => None,
     };
     let token = || Some(Secret::new("s3cret"));
@@ -304,7 +308,8 @@ fn a_reload_says_what_changed_and_what_waits_for_a_restart() {
         changes("[sinks.out]\ntype = \"stdout\"", ""),
         [
             live("sinks.out.type: \"stdout\" -> absent"),
-            live("sinks.out.format: \"prometheus\" -> absent")
+            live("sinks.out.format: \"prometheus\" -> absent"),
+            live("sinks.out.max_bytes_per_second: \"4MiB\" -> absent")
         ]
     );
 }
