@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use agent_core::config::{DEFAULT_PATH, Inputs};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use settings::Flag;
 use sinks::render;
 
@@ -23,6 +23,9 @@ pub(crate) struct Arguments {
     /// Stands for /
     #[arg(long, global = true, value_name = "DIR")]
     rootfs: Option<String>,
+    /// Where log and identity lie [default: as configured, else /var/lib/holdfast-agent]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -41,8 +44,90 @@ pub(crate) enum Command {
     CheckConfig,
     /// Print the configuration in force, and where each value comes from
     PrintConfig,
+    /// Look at the log of an agent that is stopped, or repair it
+    #[command(after_help = WAL_HELP)]
+    Wal {
+        #[command(subcommand)]
+        command: WalCommand,
+    },
     /// Print the version
     Version,
+}
+
+const WAL_HELP: &str = "\
+Nothing but `repair` changes a byte of the log, so a copy or a read-only disk will do.
+Exit codes: 0 done or sound, 1 damaged, 2 wrong usage or configuration, 3 no log there, in use or unreadable.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WalCommand {
+    /// Say what lies in the log: generations, gaps, sinks and what waits for each
+    Inspect {
+        #[command(flatten)]
+        log: LogArguments,
+        /// How it looks
+        #[arg(long, value_enum, default_value_t)]
+        format: TableFormat,
+    },
+    /// Read everything, say what is damaged and what a repair or the next start makes of it
+    Verify {
+        #[command(flatten)]
+        log: LogArguments,
+    },
+    /// Print the records in order, in the form in which a file sink writes them
+    ///
+    /// What is damaged is told on standard error; the rest is printed all the same.
+    Export {
+        #[command(flatten)]
+        log: LogArguments,
+        /// How it looks
+        #[arg(long, value_enum, default_value_t)]
+        format: ExportFormat,
+        /// Only what waits for this sink
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "to"])]
+        sink: Option<String>,
+        /// First sequence number
+        #[arg(long, value_name = "SEQ")]
+        from: Option<u64>,
+        /// Last sequence number
+        #[arg(long, value_name = "SEQ")]
+        to: Option<u64>,
+        /// Name of the host to write into each line [default: this host's, none if PATH is given]
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
+    },
+    /// Put what is damaged into quarantine, save what is readable, and leave gaps for the rest
+    ///
+    /// An agent does the same by itself when it starts and reads.
+    Repair {
+        #[command(flatten)]
+        log: LogArguments,
+        /// Only say what would be done: as `verify`
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Which log.
+#[derive(Debug, Args)]
+pub(crate) struct LogArguments {
+    /// The log's directory [default: `wal` below the data directory]
+    pub(crate) path: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableFormat {
+    /// Tables for people
+    #[default]
+    Pretty,
+    /// One JSON object
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// One JSON object a line
+    #[default]
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -69,14 +154,20 @@ impl From<Format> for render::Format {
 impl Arguments {
     /// What the configuration is made of.
     pub(crate) fn inputs(&self) -> Inputs<'_> {
-        let roots = [("procfs", &self.procfs), ("sysfs", &self.sysfs), ("rootfs", &self.rootfs)];
+        let directories = [
+            ("procfs", &self.procfs),
+            ("sysfs", &self.sysfs),
+            ("rootfs", &self.rootfs),
+            ("data_dir", &self.data_dir),
+        ];
         let flag = |(key, value): (&str, &Option<String>)| {
-            value.as_ref().map(|word| Flag::new(&format!("--{key}"), key, word))
+            let name = format!("--{}", key.replace('_', "-"));
+            value.as_ref().map(|word| Flag::new(&name, key, word))
         };
         Inputs {
             path: self.config.as_deref(),
             variables: settings::environment(),
-            flags: roots.into_iter().filter_map(flag).collect(),
+            flags: directories.into_iter().filter_map(flag).collect(),
         }
     }
 

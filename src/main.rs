@@ -1,6 +1,6 @@
 //! `holdfast-agent`: parses arguments, runs a command, turns the result into an exit code.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `wal` has more, see there.
 
 mod assemble;
 mod cli;
@@ -8,13 +8,14 @@ mod heartbeat;
 mod logging;
 mod once;
 mod run;
+mod wal;
 
 use std::{
     io::{self, Write as _},
     process::ExitCode,
 };
 
-use agent_core::config::Config;
+use agent_core::{config::Config, wal::inspect::InspectError};
 use anyhow::Result;
 use clap::Parser as _;
 use settings::{Loaded, Problems};
@@ -29,28 +30,34 @@ const USAGE_ERROR: u8 = 2;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match execute(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever reads us has had enough: `holdfast-agent once | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let is_usage = error.is::<Problems>();
             eprintln!("{}{error:#}", if is_usage { "" } else { "error: " });
-            if is_usage { ExitCode::from(USAGE_ERROR) } else { ExitCode::FAILURE }
+            match (is_usage, error.is::<InspectError>()) {
+                (true, _) => ExitCode::from(USAGE_ERROR),
+                (_, true) => ExitCode::from(wal::NO_LOOK),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-fn execute(arguments: &Arguments) -> Result<()> {
+fn execute(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
-        Command::Run => run::run(arguments),
-        Command::Once { format } => once::run(&load(arguments)?.config, (*format).into()),
-        Command::CheckConfig => check_config(arguments),
+        Command::Run => run::run(arguments)?,
+        Command::Once { format } => once::run(&load(arguments)?.config, (*format).into())?,
+        Command::CheckConfig => check_config(arguments)?,
         Command::PrintConfig => {
             let effective = load(arguments)?.effective;
-            Ok(io::stdout().write_all(effective.to_toml().as_bytes())?)
+            io::stdout().write_all(effective.to_toml().as_bytes())?;
         }
-        Command::Version => Ok(writeln!(io::stdout(), "holdfast-agent {VERSION}")?),
+        Command::Wal { command } => return wal::run(arguments, command),
+        Command::Version => writeln!(io::stdout(), "holdfast-agent {VERSION}")?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The configuration, with what only its users can check: filters and patterns.

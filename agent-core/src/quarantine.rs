@@ -10,6 +10,7 @@ use std::{
     time::SystemTime,
 };
 
+use serde::Serialize;
 use wire::StreamId;
 
 use crate::sink::LogRecord;
@@ -64,6 +65,34 @@ impl Quarantine {
             fs::remove_file(path)?;
         }
         Ok(())
+    }
+}
+
+/// What lies in a quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusals {
+    /// Where.
+    pub directory: PathBuf,
+    /// Records.
+    pub records: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+}
+
+impl Refusals {
+    /// What lies below an agent's data directory; `None` if there is no quarantine.
+    #[must_use]
+    pub fn below(data_dir: &Path) -> Option<Self> {
+        let Quarantine { directory, .. } = Quarantine::below(data_dir);
+        let entries = fs::read_dir(&directory).ok()?;
+        let mut refusals = Self { directory, records: 0, bytes: 0 };
+        for entry in entries.flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "record") {
+                refusals.records += 1;
+                refusals.bytes += entry.metadata().map_or(0, |metadata| metadata.len());
+            }
+        }
+        Some(refusals)
     }
 }
 

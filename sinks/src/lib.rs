@@ -4,6 +4,7 @@
 //! - [`file`](mod@file): JSON lines in files that are rotated, each record exactly once.
 //! - [`stdout`]: text for a terminal or a pipe.
 //! - [`render`]: a tick or a gap as text, in three formats.
+//! - [`Utc`]: a time for people.
 //! - [`records`]: records as they lie in the log, decoded and joined with their schemas.
 //!
 //! Sinks that write to a file descriptor do so on a blocking thread: a reader that stalls or a disk
@@ -23,3 +24,4 @@ pub use file::{FileConfig, FileSink};
 pub use http::{Heartbeats, HttpConfig, HttpSink, Identity, addresses};
 pub use render::Format;
 pub use stdout::StdoutSink;
+pub use utc::Utc;

@@ -10,7 +10,7 @@ const LAST_MS: i64 = 253_402_300_799_999;
 /// A time in UTC. Displays as RFC 3339 with milliseconds, `2026-01-02T03:04:05.678Z`; with `{:#}` as
 /// people write it, `2026-01-02 03:04:05 UTC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Utc {
+pub struct Utc {
     year: i64,
     month: i64,
     day: i64,
@@ -19,7 +19,8 @@ pub(crate) struct Utc {
 
 impl Utc {
     /// The time so many milliseconds after 1970.
-    pub(crate) fn from_unix_ms(time_ms: i64) -> Self {
+    #[must_use]
+    pub fn from_unix_ms(time_ms: i64) -> Self {
         let time_ms = time_ms.clamp(FIRST_MS, LAST_MS);
         let (year, month, day) = civil_from_days(time_ms.div_euclid(DAY_MS));
         Self { year, month, day, of_day_ms: time_ms.rem_euclid(DAY_MS) }

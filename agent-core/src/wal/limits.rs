@@ -69,3 +69,9 @@ pub(super) const DATABASE_LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// How late sled's idle threads may wake: an hour, in nanoseconds.
 pub(super) const POOL_TIMER_SLACK_NS: u64 = 3_600_000_000_000;
+
+/// How often an owner tries the lock: somebody who only looks may hold it for a moment.
+pub(super) const LOCK_TRIES: u32 = 20;
+
+/// Pause between two tries.
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(5);

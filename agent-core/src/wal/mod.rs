@@ -50,7 +50,8 @@
 //! being written, sealed and read; `parts` splits large values, `wholes` reads them back, `counts` is
 //! what is known of them; `sidecar`, `lock`, `reserve`, `quarantine` are the files beside; `disk` is
 //! where all of these change or sync anything, so that tests can cut the power and let calls fail;
-//! `limits` has every bound; `handle` is the asynchronous face.
+//! `limits` has every bound; `handle` is the asynchronous face; [`inspect`] looks at a stopped agent's
+//! log.
 
 mod bounds;
 mod carve;
@@ -58,6 +59,7 @@ mod counts;
 mod disk;
 mod generation;
 mod handle;
+pub mod inspect;
 mod limits;
 mod lock;
 mod log;

@@ -102,6 +102,9 @@ impl SledWal {
             next_seq = Some(stretch.first_seq);
             self.last_seq = self.last_seq.max(last_seq);
             let entry = self.sealed(stretch, last_seq);
+            if last_seq < before_next {
+                self.tell_hole(&entry, before_next);
+            }
             self.row.push_front(entry);
         }
         if let Some(last) = self.row.back() {
@@ -141,6 +144,21 @@ impl SledWal {
         let sealed = self.row.iter().rev().map(|entry| entry.tally);
         let held = newest.into_iter().chain(sealed).find(|tally| tally.records > 0)?;
         (held.last_ms != 0).then_some(held.last_ms)
+    }
+
+    /// Puts a gap in the place of what is gone between a gap and what comes next: generations cover all
+    /// numbers up to the next one, gaps don't.
+    fn tell_hole(&mut self, before: &Entry, last_seq: u64) {
+        let (first_seq, stream) = (before.last_seq + 1, before.stream);
+        let (from_ms, records) = (before.tally.last_ms, last_seq - before.last_seq);
+        let detail = "its generation is gone";
+        let gap = salvage::damage_gap(detail, from_ms, from_ms, (first_seq, last_seq), records);
+        let stand_in = StandIn { stream, first_seq, gap };
+        tracing::error!(first_seq, last_seq, "a generation of the log is gone");
+        match sidecar::write_gap(&self.disk, &self.directory, &stand_in) {
+            Ok(path) => self.row.push_front(Entry::of_gap(stand_in, path)),
+            Err(error) => tracing::warn!(%error, "can't note a gap, it will be noted later"),
+        }
     }
 
     /// What is to be on disk from the start: the gap for what was found damaged, and a new log's stream.
@@ -230,21 +248,22 @@ impl SledWal {
         let Opened { newest, cursors, last_seq, torn, .. } = opened;
         self.cursors = cursors;
         self.last_seq = last_seq;
-        if reach <= last_seq && !torn {
-            self.newest = Some(newest);
-        } else if reach <= last_seq + 1 && said <= last_seq {
-            self.newest = Some(newest);
-            self.seal_or_replace();
-            if let Err(error) = self.adopt(last_seq + 1, carved) {
-                let reason = error_chain(&error);
-                tracing::warn!(reason, "can't keep a record whose append was cut short");
+        match ending(last_seq, torn, reach, said) {
+            Ending::Whole => self.newest = Some(newest),
+            Ending::CutShort => {
+                self.newest = Some(newest);
+                self.seal_or_replace();
+                if let Err(error) = self.adopt(last_seq + 1, carved) {
+                    let reason = error_chain(&error);
+                    tracing::warn!(reason, "can't keep a record whose append was cut short");
+                }
             }
-        } else {
-            let first_seq = newest.first_seq;
-            drop(newest);
-            self.find_cursors();
-            let reason = format!("ends with record {last_seq} instead of {reach}");
-            self.take_over_damaged(Damage { first_seq, path, reason, reach }, carved);
+            Ending::Lost(reason) => {
+                let first_seq = newest.first_seq;
+                drop(newest);
+                self.find_cursors();
+                self.take_over_damaged(Damage { first_seq, path, reason, reach }, carved);
+            }
         }
     }
 
@@ -270,13 +289,8 @@ impl SledWal {
     /// order, and cursors single numbers.
     fn take_over_damaged(&mut self, damage: Damage, carved: Carved) {
         let Damage { first_seq, path, reason, reach } = damage;
-        let written_ms = written_ms(&path.join(DATA_FILE));
-        let saved = carved.records.last_key_value();
-        let saved_ms = saved.map(|(seq, bytes)| salvage::piece(*seq, bytes.clone()).time_ms);
         let before_ms = self.row.back().map(|entry| entry.tally.last_ms);
-        let known_ms = [saved_ms, before_ms, written_ms].into_iter().flatten();
-        let from_ms = known_ms.into_iter().find(|time_ms| *time_ms != 0).unwrap_or(0);
-        let to_ms = written_ms.unwrap_or(from_ms).max(from_ms);
+        let (from_ms, to_ms) = damage_times(&path, &carved, before_ms);
         let last_seq = reach.max(first_seq);
         let tally = Tally {
             records: last_seq + 1 - first_seq,
@@ -317,6 +331,29 @@ impl SledWal {
                 return;
             }
         }
+    }
+}
+
+/// How the newest generation ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It goes on.
+    Whole,
+    /// An append was cut short behind it.
+    CutShort,
+    /// Something that was durable is gone.
+    Lost(String),
+}
+
+/// How the newest generation ends whose database gives records up to `last_seq` and maybe the torn
+/// beginning of another, if there are traces up to `reach` and the witness `said` so much.
+pub(super) fn ending(last_seq: u64, torn: bool, reach: u64, said: u64) -> Ending {
+    if reach <= last_seq && !torn {
+        Ending::Whole
+    } else if reach <= last_seq + 1 && said <= last_seq {
+        Ending::CutShort
+    } else {
+        Ending::Lost(format!("ends with record {last_seq} instead of {reach}"))
     }
 }
 
@@ -385,6 +422,17 @@ fn create_directories(disk: &Disk, directory: &Path) -> io::Result<()> {
 
 fn is_missing(path: &Path) -> bool {
     !path.as_os_str().is_empty() && !path.exists()
+}
+
+/// When what is damaged in the newest generation was written, as near as is known: from the last record
+/// that is whole, else the end of the generation before, to when its file was last written.
+pub(super) fn damage_times(path: &Path, carved: &Carved, before_ms: Option<i64>) -> (i64, i64) {
+    let written_ms = written_ms(&path.join(DATA_FILE));
+    let saved = carved.records.last_key_value();
+    let saved_ms = saved.map(|(seq, bytes)| salvage::piece(*seq, bytes.clone()).time_ms);
+    let known_ms = [saved_ms, before_ms, written_ms].into_iter().flatten();
+    let from_ms = known_ms.into_iter().find(|time_ms| *time_ms != 0).unwrap_or(0);
+    (from_ms, written_ms.unwrap_or(from_ms).max(from_ms))
 }
 
 fn written_ms(file: &Path) -> Option<i64> {

@@ -9,7 +9,8 @@ use std::{
 
 use super::{disk::Disk, limits::QUARANTINE_ENTRIES_MAX, sidecar};
 
-const DIRECTORY: &str = "quarantine";
+/// Name of the directory.
+pub(super) const DIRECTORY: &str = "quarantine";
 
 /// The directory and what lies in it.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! its place. Nothing of this is done for an I/O error: a full disk is no damage.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -28,17 +28,31 @@ use super::{
 struct Damaged {
     path: PathBuf,
     stream: StreamId,
-    /// First number that is still wanted.
-    from: u64,
     /// First number that it held.
     entry_first_seq: u64,
+    missing: Missing,
+}
+
+/// What is known of what may be missing in a damaged generation.
+pub(super) struct Missing {
+    /// First number that is still wanted.
+    pub(super) from: u64,
     /// Last number that was in it.
-    last_seq: u64,
-    /// Times that what is missing lies between, as far as known.
-    first_ms: Option<i64>,
-    last_ms: Option<i64>,
+    pub(super) last_seq: u64,
+    /// Times that it lies between, as far as known.
+    pub(super) first_ms: Option<i64>,
+    pub(super) last_ms: Option<i64>,
     /// What is wrong with it.
-    reason: String,
+    pub(super) reason: String,
+}
+
+impl Missing {
+    /// Everything from `from` up to `last_seq`, of which `tally` is known.
+    pub(super) fn new(from: u64, last_seq: u64, tally: &Tally, reason: &str) -> Self {
+        let known = |time_ms| (tally.records > 0 && time_ms != 0).then_some(time_ms);
+        let (first_ms, last_ms) = (known(tally.first_ms), known(tally.last_ms));
+        Self { from, last_seq, first_ms, last_ms, reason: reason.to_owned() }
+    }
 }
 
 /// A record of the new generation.
@@ -100,21 +114,17 @@ impl SledWal {
             self.make_newest()?;
         }
         let Some(entry) = self.row.get(index) else { return Ok(()) };
-        let known = |time_ms| (entry.tally.records > 0 && time_ms != 0).then_some(time_ms);
+        let from = entry.first_seq.max(self.acked_seq() + 1);
         let damaged = Damaged {
             path: entry.path.clone(),
             stream: entry.stream,
-            from: entry.first_seq.max(self.acked_seq() + 1),
             entry_first_seq: entry.first_seq,
-            last_seq: entry.last_seq,
-            first_ms: known(entry.tally.first_ms),
-            last_ms: known(entry.tally.last_ms),
-            reason: reason.to_owned(),
+            missing: Missing::new(from, entry.last_seq, &entry.tally, reason),
         };
         self.readers.close(entry.first_seq);
         let carved = match carved {
             Some(carved) => Ok(carved),
-            None => carve::scan(&damaged.path.join(DATA_FILE), damaged.from),
+            None => carve::scan(&damaged.path.join(DATA_FILE), from),
         };
         let carved = carved.map_err(|source| io_error("scan", &damaged.path, source))?;
         self.row[index] = self.rebuild(&damaged, &carved)?;
@@ -124,10 +134,10 @@ impl SledWal {
 
     /// Makes what is to stand in the place of a damaged generation, and puts it there.
     fn rebuild(&mut self, damaged: &Damaged, carved: &Carved) -> Result<Entry, WalError> {
-        let pieces = pieces(damaged, carved);
+        let pieces = pieces(&damaged.missing, carved);
         let gaps = pieces.iter().filter(|piece| piece.kind == Kind::Gap).count();
         let (path, reason, records) =
-            (damaged.path.display(), &damaged.reason, pieces.len() - gaps);
+            (damaged.path.display(), &damaged.missing.reason, pieces.len() - gaps);
         tracing::error!(%path, reason, records, gaps, "a generation of the log is damaged, saving what is readable");
         if let [only] = pieces.as_slice()
             && let Some(gap) = gap_of(&only.bytes)
@@ -174,20 +184,30 @@ impl SledWal {
                 schemas.entry(*id).or_insert(schema);
             }
         }
-        for entry in self.row.iter().rev().filter(|entry| entry.gap.is_none()) {
-            if named.iter().all(|id| schemas.contains_key(id)) {
-                break;
-            }
-            // Not opened: it may be damaged too.
-            if let Ok(other) = carve::scan(&entry.path.join(DATA_FILE), u64::MAX) {
-                for (id, schema) in other.schemas {
-                    if named.contains(&id) {
-                        schemas.entry(id).or_insert(schema);
-                    }
+        let others = self.row.iter().rev().filter(|entry| entry.gap.is_none());
+        find_schemas(&mut schemas, &named, others.map(|entry| entry.path.as_path()));
+        schemas.into_values().collect()
+    }
+}
+
+/// Looks for schemas that are named and not known in other generations, until all are there. Those are
+/// not opened: they may be damaged too.
+pub(super) fn find_schemas<'a>(
+    known: &mut HashMap<SchemaId, Arc<EncodedSchema>>,
+    named: &BTreeSet<SchemaId>,
+    generations: impl Iterator<Item = &'a Path>,
+) {
+    for path in generations {
+        if named.iter().all(|id| known.contains_key(id)) {
+            break;
+        }
+        if let Ok(other) = carve::scan(&path.join(DATA_FILE), u64::MAX) {
+            for (id, schema) in other.schemas {
+                if named.contains(&id) {
+                    known.entry(id).or_insert(schema);
                 }
             }
         }
-        schemas.into_values().collect()
     }
 }
 
@@ -199,7 +219,7 @@ fn make(
     pieces: &[Piece],
     schemas: &[Arc<EncodedSchema>],
 ) -> Result<Entry, Fault> {
-    let (stream, from) = (damaged.stream, damaged.from);
+    let (stream, from) = (damaged.stream, damaged.missing.from);
     let generation = Generation::create(disk, path, stream, from, std::iter::empty())?;
     let mut newest = Newest::empty(generation, stream, from);
     newest.put_schemas(schemas)?;
@@ -208,36 +228,36 @@ fn make(
     }
     newest.put_counts()?;
     newest.sync(&mut Cursors::default())?;
-    let entry = newest.entry(damaged.last_seq);
+    let entry = newest.entry(damaged.missing.last_seq);
     sidecar::write_tail(disk, path, entry.last_seq, &entry.tally)
         .map_err(|source| Fault::Io(io_error("write", path, source)))?;
     Ok(entry)
 }
 
 /// The records from `from` to `last_seq` that were carved, and gaps for those that were not.
-fn pieces(damaged: &Damaged, carved: &Carved) -> Vec<Piece> {
+pub(super) fn pieces(missing: &Missing, carved: &Carved) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
-    let mut expected = damaged.from;
-    for (seq, bytes) in carved.records.range(damaged.from..=damaged.last_seq) {
+    let mut expected = missing.from;
+    for (seq, bytes) in carved.records.range(missing.from..=missing.last_seq) {
         let piece = piece(*seq, bytes.clone());
         let covered =
             gap_of(bytes).is_some_and(|gap| gap.last_seq == *seq && gap.first_seq <= expected);
         if *seq > expected && !covered {
-            let from_ms = pieces.last().map(|piece| piece.time_ms).or(damaged.first_ms);
-            pieces.push(hole(damaged, expected, seq - 1, from_ms, Some(piece.time_ms)));
+            let from_ms = pieces.last().map(|piece| piece.time_ms).or(missing.first_ms);
+            pieces.push(hole(missing, expected, seq - 1, from_ms, Some(piece.time_ms)));
         }
         expected = seq + 1;
         pieces.push(piece);
     }
-    if expected <= damaged.last_seq {
-        let from_ms = pieces.last().map(|piece| piece.time_ms).or(damaged.first_ms);
-        pieces.push(hole(damaged, expected, damaged.last_seq, from_ms, damaged.last_ms));
+    if expected <= missing.last_seq {
+        let from_ms = pieces.last().map(|piece| piece.time_ms).or(missing.first_ms);
+        pieces.push(hole(missing, expected, missing.last_seq, from_ms, missing.last_ms));
     }
     pieces
 }
 
 fn hole(
-    damaged: &Damaged,
+    missing: &Missing,
     first: u64,
     last: u64,
     from_ms: Option<i64>,
@@ -245,7 +265,7 @@ fn hole(
 ) -> Piece {
     let (from_ms, to_ms) = (from_ms.or(to_ms).unwrap_or(0), to_ms.or(from_ms).unwrap_or(0));
     let records = last + 1 - first;
-    let gap = damage_gap(&damaged.reason, from_ms, to_ms.max(from_ms), (first, last), records);
+    let gap = damage_gap(&missing.reason, from_ms, to_ms.max(from_ms), (first, last), records);
     // Far shorter than the longest payload: it always has an envelope.
     let bytes = envelope::encode(Kind::Gap, last, &gap.encode()).unwrap_or_default();
     Piece { seq: last, kind: Kind::Gap, time_ms: from_ms, samples: 0, bytes }
@@ -295,12 +315,14 @@ pub(super) fn piece(seq: u64, bytes: Vec<u8>) -> Piece {
     Piece { seq, kind, time_ms, samples, bytes }
 }
 
-fn gap_of(bytes: &[u8]) -> Option<Gap> {
+/// The gap that a record is.
+pub(super) fn gap_of(bytes: &[u8]) -> Option<Gap> {
     let (found, _) = envelope::split_first(bytes).ok()?;
     Gap::decode(found.payload).ok().filter(|_| found.kind == Kind::Gap)
 }
 
-fn schemas_named(bytes: &[u8]) -> Vec<SchemaId> {
+/// Schemas that a record names.
+pub(super) fn schemas_named(bytes: &[u8]) -> Vec<SchemaId> {
     let found = envelope::split_first(bytes).ok().map(|(found, _)| Body::decode(&found));
     match found {
         Some(Ok(Body::Metrics(tick))) => tick.schemas,

@@ -23,6 +23,9 @@ use wire::{Gap, Kind, StreamId, envelope};
 
 use super::disk::Disk;
 
+/// Name of the witness's file.
+pub(super) const LAST: &str = "last";
+
 /// What lies in a stretch of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
@@ -101,6 +104,11 @@ pub(super) fn write_tail(
     write(disk, &generation.join("tail"), last_seq, &tally.encode())
 }
 
+/// Whether a generation's tail was written.
+pub(super) fn has_tail(generation: &Path) -> bool {
+    generation.join("tail").exists()
+}
+
 /// A generation's last seq and tally; `None` if the file is absent or damaged.
 pub(super) fn read_tail(generation: &Path) -> Option<(u64, Tally)> {
     let (last_seq, payload) = read(&generation.join("tail"))?;
@@ -142,6 +150,13 @@ pub(super) fn read_gap(path: &Path) -> Option<StandIn> {
     (first_seq <= last_seq).then_some(StandIn { stream, first_seq, gap })
 }
 
+/// What a log's [`Witness`] said; `None` if it is absent or unreadable.
+pub(super) fn read_last(directory: &Path) -> Option<(StreamId, u64)> {
+    let (last_seq, payload) = read(&directory.join(LAST))?;
+    let (stream, _) = payload.split_first_chunk()?;
+    Some((StreamId::from_bytes(*stream), last_seq))
+}
+
 /// The highest durable seq, told apart from the databases: never ahead of them, and behind by at most
 /// one append after a kill, by what the kernel had not yet written after a power cut. A log that ends
 /// before it has lost its end. It knows the time of that record too, when all records are given back.
@@ -160,7 +175,7 @@ impl Witness {
         disk: &Disk,
         directory: &Path,
     ) -> io::Result<(Self, Option<(StreamId, u64)>)> {
-        let path = directory.join("last");
+        let path = directory.join(LAST);
         let (mut said, mut found) = (None, None);
         if let Some((last_seq, payload)) = read(&path)
             && let Some((stream, rest)) = payload.split_first_chunk()

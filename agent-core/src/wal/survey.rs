@@ -10,10 +10,15 @@ use wire::{Gap, StreamId};
 use super::{
     carve,
     generation::DATA_FILE,
+    lock,
     log::SledWal,
-    salvage,
+    quarantine, reserve, salvage,
     sidecar::{self, StandIn},
 };
+
+/// What lies beside the row.
+const BESIDE: [&str; 4] =
+    [lock::FILE_NAME, sidecar::LAST, reserve::FILE_NAME, quarantine::DIRECTORY];
 
 /// Everything that is named as the log names it.
 #[derive(Debug, Default)]
@@ -24,6 +29,8 @@ pub(super) struct Survey {
     pub(super) covered: Vec<Stretch>,
     /// What a crash left half done.
     pub(super) unfinished: Vec<PathBuf>,
+    /// What is none of the log's.
+    pub(super) foreign: Vec<PathBuf>,
 }
 
 /// A generation's directory or a gap's file.
@@ -73,12 +80,13 @@ impl Survey {
             self.unfinished.push(path);
             return;
         }
-        let name = path.file_stem().and_then(|stem| stem.to_str()).and_then(|s| s.parse().ok());
-        let Some(seq) = name.filter(|seq: &u64| *seq > 0) else { return };
-        match extension(&path) {
-            Some("gen" | "new") => self.stretches.push(generation(path, seq)),
-            Some("gap") => self.stretches.push(gap(path, seq)),
-            _ => {}
+        let name = path.file_stem().and_then(|stem| stem.to_str());
+        let seq = name.and_then(|name| name.parse().ok()).filter(|seq: &u64| *seq > 0);
+        match (extension(&path), seq, name) {
+            (Some("gen" | "new"), Some(seq), _) => self.stretches.push(generation(path, seq)),
+            (Some("gap"), Some(seq), _) => self.stretches.push(gap(path, seq)),
+            (None, _, Some(name)) if BESIDE.contains(&name) => {}
+            _ => self.foreign.push(path),
         }
     }
 }

@@ -1,0 +1,88 @@
+//! One generation, read as an agent would read it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use wire::StreamId;
+
+use super::scratch::Scratch;
+use crate::{
+    BatchLimits,
+    sink::LogRecord,
+    wal::{
+        WalError,
+        carve::{self, Carved},
+        disk::Disk,
+        generation::{DATA_FILE, End, Fault, Generation, Schemas},
+    },
+};
+
+const ALL: BatchLimits = BatchLimits { records: usize::MAX, bytes: usize::MAX };
+
+/// The whole records and schemas in a generation's bytes, from number `from` on.
+pub(super) fn raw(path: &Path, from: u64) -> Result<Carved, WalError> {
+    let path = path.join(DATA_FILE);
+    carve::scan(&path, from).map_err(|source| WalError::Io { operation: "scan", path, source })
+}
+
+/// Everything that a sealed generation was made to hold, or why it doesn't give that.
+pub(super) fn sealed(
+    path: &Path,
+    first_seq: u64,
+    last_seq: u64,
+) -> Result<(Vec<LogRecord>, Schemas), Fault> {
+    on_copy(path, |generation| {
+        let end = generation.end()?.last_seq.unwrap_or(0);
+        if end < last_seq {
+            return Err(Fault::Damaged(format!("ends with record {end} instead of {last_seq}")));
+        }
+        let schemas = generation.schemas()?;
+        Ok((generation.read(first_seq, last_seq, ALL)?, schemas))
+    })
+}
+
+/// Everything that the newest generation gives.
+pub(super) fn readable(path: &Path, first_seq: u64) -> Result<(Vec<LogRecord>, Schemas), Fault> {
+    on_copy(path, |generation| {
+        let schemas = generation.schemas()?;
+        let records = match generation.end()?.last_seq {
+            Some(last_seq) => generation.read(first_seq, last_seq, ALL)?,
+            None => Vec::new(),
+        };
+        Ok((records, schemas))
+    })
+}
+
+/// What is asked of the newest generation when it is taken over.
+#[derive(Debug)]
+pub(super) struct Newest {
+    pub(super) stream: StreamId,
+    pub(super) cursors: BTreeMap<String, u64>,
+    pub(super) end: End,
+}
+
+/// How the newest generation stands.
+pub(super) fn newest(path: &Path, first_seq: u64) -> Result<Newest, Fault> {
+    on_copy(path, |generation| {
+        let (stream, end) = (generation.stream()?, generation.end()?);
+        generation.counts(end.last_seq.unwrap_or(first_seq - 1))?;
+        let cursors = generation.cursors()?;
+        generation.schemas()?;
+        Ok(Newest { stream, cursors, end })
+    })
+}
+
+/// The stream that a generation's database names.
+pub(super) fn stream(path: &Path) -> Result<StreamId, Fault> {
+    on_copy(path, Generation::stream)
+}
+
+/// The cursors that a generation's database has.
+pub(super) fn cursors(path: &Path) -> Result<BTreeMap<String, u64>, Fault> {
+    on_copy(path, Generation::cursors)
+}
+
+fn on_copy<T>(path: &Path, ask: impl FnOnce(&Generation) -> Result<T, Fault>) -> Result<T, Fault> {
+    let copy = Scratch::copy(path).map_err(Fault::Io)?;
+    let generation = Generation::open(&Disk::default(), copy.path())?;
+    ask(&generation)
+}
