@@ -23,7 +23,7 @@ fn an_outage_with_a_kill_loses_doubles_and_reorders_nothing() {
     println!("{report}");
     assert!(report.is_clean(), "{report}");
     // Before the outage, during it, after it: what was expected is no handful by accident.
-    assert!(report.expected >= 10, "{report}");
-    assert!(report.samples > report.expected * 50, "{report}");
-    assert!(report.agent_down >= 1, "{report}");
+    assert!(report.verdict.expected >= 10, "{report}");
+    assert!(report.verdict.samples > report.verdict.expected * 50, "{report}");
+    assert!(report.verdict.agent_down >= 1, "{report}");
 }

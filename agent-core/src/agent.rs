@@ -384,10 +384,10 @@ impl Agent {
 
     async fn append_pending(&mut self) {
         while let Some(front) = self.pending.front() {
-            let time_ms = front.time_ms;
+            let (time_ms, kind) = (front.time_ms, front.kind);
             match self.log.append(front).await {
                 Ok(seq) => {
-                    tracing::debug!(seq, time_ms, "record is durable");
+                    tracing::debug!(seq, time_ms, ?kind, "record is durable");
                     self.pending.pop();
                 }
                 Err(WalError::Record(error)) => {

@@ -4,6 +4,8 @@
 //! - [`demo`]: the main job on this host, as a live table.
 //! - [`drill`]: an outage with a `kill -9` inside, and the count of what was lost. The end-to-end
 //!   tests run the same drill.
+//! - [`torture`]: hub and agents killed again and again, with the same count; a test runs a short one.
+//! - [`mod@judge`], [`store`]: what a hub has stored, held against what agents said is durable.
 //! - [`footprint`]: what a host pays for the agent.
 //! - [`programs`]: the real binaries as child processes.
 //! - [`workload`]: hosts that are not there, with the values that real ones have.
@@ -13,6 +15,9 @@ pub mod chore;
 pub mod demo;
 pub mod drill;
 pub mod footprint;
+pub mod judge;
 pub mod programs;
+pub mod store;
 pub mod test;
+pub mod torture;
 pub mod workload;

@@ -1,9 +1,9 @@
 //! `cargo xtask <command>`: parses, runs, and turns the result into an exit code.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use xtask::{demo, footprint, test};
+use xtask::{demo, footprint, test, torture};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Holdfast's chores")]
@@ -22,6 +22,21 @@ enum Chore {
         #[arg(long, value_parser = duration)]
         outage: Option<Duration>,
     },
+    /// Hub and agents killed again and again: what was lost is counted, and should be nothing
+    Torture {
+        /// How often something is killed
+        #[arg(long, default_value_t = 200)]
+        kills: usize,
+        /// What the schedule of kills is made from; any, and printed, unless given
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Time between two ticks
+        #[arg(long, value_parser = duration, default_value = "1s")]
+        interval: Duration,
+        /// Where the binaries lie; built in release unless given
+        #[arg(long, value_name = "DIR")]
+        binaries: Option<PathBuf>,
+    },
     /// What a host pays for the agent: CPU a tick, memory, sizes of the binaries
     Footprint {
         /// How long to measure
@@ -38,6 +53,10 @@ fn main() -> ExitCode {
         Chore::Test => test::run(),
         Chore::Demo { outage: None } => demo::live(),
         Chore::Demo { outage: Some(outage) } => demo::outage(outage),
+        Chore::Torture { kills, seed, interval, binaries } => {
+            let seed = seed.unwrap_or_else(torture::any_seed);
+            torture::main(&torture::Plan { kills, seed, interval }, binaries.as_deref())
+        }
         Chore::Footprint { measured_for, interval } => footprint::run(measured_for, interval),
     };
     match result {
