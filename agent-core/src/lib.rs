@@ -39,3 +39,4 @@ pub use collector::{CollectError, Collector, Registration};
 pub use roots::Roots;
 pub use samples::{Metric, Samples};
 pub use sink::{Batch, BatchLimits, Sink, SinkError};
+pub use wire::MetricKind;

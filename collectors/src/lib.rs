@@ -15,27 +15,39 @@ use agent_core::{
     collector::{BuildError, Context},
 };
 
+mod arp;
 mod clocksource;
+mod conntrack;
 mod cpu;
 mod cpu_topology;
 mod diskstats;
+mod entropy;
+mod filefd;
 mod filesystem;
 mod filter;
+mod labels;
 mod loadavg;
 mod meminfo;
 mod mounts;
+mod names;
 mod netdev;
+mod netstat;
 mod parse;
 mod pressure;
 mod reader;
 mod registry;
+mod schedstat;
+mod sockstat;
+mod softnet;
 mod stat;
 #[cfg(test)]
 mod testing;
 mod time;
 mod timezone;
 mod udev;
+mod udp_queues;
 mod uname;
+mod vmstat;
 
 pub use registry::REGISTRY;
 

@@ -60,6 +60,12 @@ impl<'a> Words<'a> {
         self.next().map(|word| number(self.line, field, word)).transpose()
     }
 
+    /// The next word as a whole number in hexadecimal, without a prefix.
+    pub(crate) fn hexadecimal(&mut self, field: &'static str) -> Result<u64, ParseError> {
+        let word = self.word(field)?;
+        hexadecimal(self.line, field, word)
+    }
+
     /// The next word as a decimal number such as `0.42`.
     pub(crate) fn decimal(&mut self, field: &'static str) -> Result<f64, ParseError> {
         let word = self.word(field)?;
@@ -73,6 +79,13 @@ pub(crate) fn number(line: usize, field: &'static str, word: &str) -> Result<u64
     // std's parser would take a leading plus
     let digits = word.as_bytes().first().is_some_and(u8::is_ascii_digit);
     let value = if digits { word.parse().ok() } else { None };
+    value.ok_or_else(|| not_a_number(line, field, word))
+}
+
+/// A word as a whole number in hexadecimal, without a prefix.
+pub(crate) fn hexadecimal(line: usize, field: &'static str, word: &str) -> Result<u64, ParseError> {
+    let digits = word.as_bytes().first().is_some_and(u8::is_ascii_hexdigit);
+    let value = if digits { u64::from_str_radix(word, 16).ok() } else { None };
     value.ok_or_else(|| not_a_number(line, field, word))
 }
 

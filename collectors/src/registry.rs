@@ -4,16 +4,26 @@ use agent_core::Registration;
 
 /// Every collector there is, in the order in which a tick lists them.
 pub static REGISTRY: &[Registration] = &[
+    crate::arp::REGISTRATION,
+    crate::conntrack::REGISTRATION,
     crate::cpu::REGISTRATION,
     crate::diskstats::REGISTRATION,
+    crate::entropy::REGISTRATION,
+    crate::filefd::REGISTRATION,
     crate::filesystem::REGISTRATION,
     crate::loadavg::REGISTRATION,
     crate::meminfo::REGISTRATION,
     crate::netdev::REGISTRATION,
+    crate::netstat::REGISTRATION,
     crate::pressure::REGISTRATION,
+    crate::schedstat::REGISTRATION,
+    crate::sockstat::REGISTRATION,
+    crate::softnet::REGISTRATION,
     crate::stat::REGISTRATION,
     crate::time::REGISTRATION,
+    crate::udp_queues::REGISTRATION,
     crate::uname::REGISTRATION,
+    crate::vmstat::REGISTRATION,
 ];
 
 #[cfg(test)]
