@@ -1,0 +1,420 @@
+//! The hub: everything of it but the socket, on a store that is killed and opened again.
+//!
+//! The store has threads of its own. Simulated time stands still while they work: the hub's task waits
+//! for them where it is ([`on_the_spot`]).
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fs,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Wake},
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{self, Body},
+    http::{Request, header},
+    response::Response,
+};
+use server_lite::{
+    api::{self, Hub as Answering},
+    clock::Clock,
+    ingest::Ingest,
+    query::QueryLimits,
+    rules::AlertStore,
+    store::{
+        Embedded, GapFilter, Host, Labels, LedgerReason, ReadRequest, Selector, Store,
+        embedded::{self, inspect},
+    },
+};
+use settings::Secret;
+use sinks::http::{Post, Reply};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::unconstrained,
+    time::{sleep, sleep_until},
+};
+use tower_service::Service as _;
+use wire::api::IngestReply;
+
+use crate::{
+    book::{Name, Sample, sample_of},
+    random::Random,
+    ticks,
+    world::{World, agent_name, copy},
+};
+
+/// What agents and hub share.
+pub(crate) const SECRET: &str = "known to both";
+/// Samples are kept for longer than any run takes.
+const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const REPLY_BYTES_MAX: usize = 64 << 10;
+
+/// The hub, running or not.
+pub(crate) struct Hub {
+    world: Rc<World>,
+    random: RefCell<Random>,
+    /// Where requests go; nowhere while it is down.
+    desk: RefCell<Option<mpsc::UnboundedSender<Waiting>>>,
+    directory: RefCell<PathBuf>,
+}
+
+/// A request that waits for its reply.
+struct Waiting {
+    name: String,
+    post: Post,
+    reply: oneshot::Sender<Reply>,
+}
+
+/// How one life of the hub ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Stopped,
+    Killed,
+}
+
+/// One life of the hub.
+struct Life {
+    store: Arc<dyn Store>,
+    router: Router,
+    waiting: mpsc::UnboundedReceiver<Waiting>,
+}
+
+impl Hub {
+    pub(crate) fn new(world: &Rc<World>) -> Rc<Self> {
+        Rc::new(Self {
+            world: Rc::clone(world),
+            random: RefCell::new(world.fork()),
+            desk: RefCell::default(),
+            directory: RefCell::new(world.new_path("hub")),
+        })
+    }
+
+    /// Takes a request; `None` if the hub is down, or goes down before it has answered.
+    pub(crate) async fn take(&self, name: &str, post: Post) -> Option<Reply> {
+        let (reply, replied) = oneshot::channel();
+        let waiting = Waiting { name: name.to_owned(), post, reply };
+        self.desk.borrow().as_ref()?.send(waiting).ok()?;
+        replied.await.ok()
+    }
+
+    /// Lives, dies and lives again.
+    pub(crate) async fn run(self: Rc<Self>) {
+        loop {
+            let mut life = match self.open() {
+                Ok(life) => life,
+                Err(why) => return self.world.check("hub", Err(why)),
+            };
+            self.note("starts");
+            self.look(&life);
+            let end = self.live(&mut life).await;
+            self.desk.take();
+            self.note(format_args!("{end:?}"));
+            if let Err(error) = self.end(life, end) {
+                return self.world.check("hub", Err(format!("copy its files: {error}")));
+            }
+            let down_max = self.world.plan.hub.down_max;
+            let down = self.random.borrow_mut().duration(Duration::from_millis(10), down_max);
+            sleep(down).await;
+        }
+    }
+
+    fn open(&self) -> Result<Life, String> {
+        let directory = self.directory.borrow();
+        let opened = Embedded::open(&embedded::Options::new(&directory));
+        let store: Arc<dyn Store> = Arc::new(opened.map_err(|error| format!("opening: {error}"))?);
+        let clock: Clock = Arc::new(self.world.clock());
+        let memory_bytes = self.world.plan.hub.memory_bytes;
+        let (presence, telemetry) = (Arc::default(), Arc::default());
+        let answering = Answering {
+            ingest: Ingest::new(
+                Arc::clone(&store),
+                Arc::clone(&presence),
+                Arc::clone(&telemetry),
+                Arc::clone(&clock),
+                memory_bytes,
+            ),
+            store: Arc::clone(&store),
+            presence,
+            telemetry,
+            // Rules are not what this is about.
+            alerts: AlertStore::open(Path::new(":memory:")).map_err(|error| error.to_string())?,
+            rule_metrics: Arc::default(),
+            token: Some(Secret::new(SECRET)),
+            query_limits: QueryLimits { series: 1_000, points: 1_000_000 },
+            clock,
+        };
+        let (desk, waiting) = mpsc::unbounded_channel();
+        self.desk.replace(Some(desk));
+        Ok(Life { store, router: api::router(Arc::new(answering)), waiting })
+    }
+
+    async fn live(&self, life: &mut Life) -> End {
+        let plan = &self.world.plan.hub;
+        let end = self.world.trouble_at(&mut self.random.borrow_mut(), plan.life);
+        let killed = self.random.borrow_mut().chance(plan.kill);
+        let ended = async {
+            match end {
+                Some(end) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = ended => if killed { End::Killed } else { End::Stopped },
+            () = self.serve(life) => End::Killed,
+        }
+    }
+
+    fn end(&self, life: Life, end: End) -> io::Result<()> {
+        let old = self.directory.borrow().clone();
+        if end == End::Killed {
+            let new = self.world.new_path("hub");
+            copy_database(&old, &new)?;
+            self.directory.replace(new);
+        } else {
+            on_the_spot(life.store.close());
+        }
+        drop(life);
+        if end == End::Killed { fs::remove_dir_all(old) } else { Ok(()) }
+    }
+
+    /// Answers requests, those that come together in one go, until it is killed in between.
+    async fn serve(&self, life: &mut Life) {
+        let plan = &self.world.plan.hub;
+        while let Some(first) = life.waiting.recv().await {
+            if self.happens(plan.stall) {
+                let stall = self.random.borrow_mut().duration(Duration::ZERO, plan.stall_max);
+                sleep(stall).await;
+            }
+            let mut group = vec![first];
+            while let Ok(more) = life.waiting.try_recv() {
+                group.push(more);
+            }
+            self.random.borrow_mut().shuffle(&mut group);
+            if self.happens(plan.kill_before_commit) {
+                return self.note("dies before a commit");
+            }
+            let replies = self.answer(life, &group);
+            self.look(life);
+            self.compare(&group, &replies);
+            let dies = self.happens(plan.kill_after_commit);
+            let answered = self.random.borrow_mut().index(group.len());
+            for (n, (waiting, reply)) in group.into_iter().zip(replies).enumerate() {
+                if dies && n == answered {
+                    return self.note("dies after a commit");
+                }
+                // Who waits may be gone.
+                let _ = waiting.reply.send(reply);
+            }
+            self.keep_house(life);
+        }
+    }
+
+    /// What the real hub answers to requests that come at one time.
+    fn answer(&self, life: &Life, group: &[Waiting]) -> Vec<Reply> {
+        let calls = group.iter().map(|waiting| {
+            let call = life.router.clone().call(request(&waiting.post));
+            async move {
+                let response = call.await.unwrap_or_else(|never| match never {});
+                reply(response).await
+            }
+        });
+        on_the_spot(all(calls))
+    }
+
+    /// Notes what the store has committed, and that nothing is missing in between.
+    fn look(&self, life: &Life) {
+        let agents = match on_the_spot(life.store.agents()) {
+            Ok(agents) => agents,
+            Err(error) => return self.world.check("hub", Err(format!("read agents: {error}"))),
+        };
+        for found in agents {
+            let Some(agent) = self.world.agent_of(found.agent_id) else { continue };
+            for stream in &found.streams {
+                let noted = self.world.book(agent).committed(stream.stream_id, stream.acked_seq);
+                self.world.check(agent_name(agent), noted);
+            }
+        }
+        let filter = GapFilter { host: None, from_ms: i64::MIN, to_ms: i64::MAX, limit: 10_000 };
+        let gaps = on_the_spot(life.store.gaps(filter));
+        let is_hole = |reason| !matches!(reason, LedgerReason::Agent(_));
+        let hole = gaps.as_ref().map(|gaps| gaps.iter().find(|gap| is_hole(gap.reason)));
+        match hole {
+            Ok(None) => {}
+            Ok(Some(hole)) => self.world.check("hub", Err(format!("a hole: {hole:?}"))),
+            Err(error) => self.world.check("hub", Err(format!("read gaps: {error}"))),
+        }
+    }
+
+    /// What is answered against what is committed.
+    fn compare(&self, group: &[Waiting], replies: &[Reply]) {
+        for (waiting, reply) in group.iter().zip(replies) {
+            let name = &waiting.name;
+            let Ok(told) = serde_json::from_slice::<IngestReply>(&reply.body) else {
+                self.note(format_args!("{name}: {}", reply.status));
+                continue;
+            };
+            let request = wire::request::decode(&waiting.post.body);
+            let id = request.map(|request| request.header.agent_id);
+            let Some(agent) = id.ok().and_then(|id| self.world.agent_of(id)) else { continue };
+            let IngestReply { acked_seq, need_schemas, .. } = told;
+            let need = need_schemas.len();
+            self.note(format_args!("{name}: stored up to {acked_seq}, needs {need} schemas"));
+            let checked = self.world.book(agent).answered(acked_seq, &need_schemas);
+            self.world.check("hub", checked);
+        }
+    }
+
+    fn keep_house(&self, life: &Life) {
+        if self.happens(self.world.plan.hub.maintain) {
+            self.note("keeps house");
+            let kept = on_the_spot(life.store.maintain(self.world.now_ms(), KEEP));
+            self.world.check("hub", kept.map_err(|error| format!("keep house: {error}")));
+        }
+    }
+
+    /// Whether something goes wrong that does with this chance.
+    fn happens(&self, chance: f64) -> bool {
+        !self.world.is_healed() && self.random.borrow_mut().chance(chance)
+    }
+
+    fn note(&self, what: impl std::fmt::Display) {
+        self.world.note("hub", what);
+    }
+
+    /// Compares everything that is stored with everything that was sent.
+    pub(crate) fn audit(&self) -> Result<(), String> {
+        let directory = self.world.new_path("audit");
+        copy_database(&self.directory.borrow(), &directory)
+            .map_err(|error| format!("copy for the audit: {error}"))?;
+        let opened = Embedded::open(&embedded::Options::new(&directory));
+        let store = opened.map_err(|error| format!("opening for the audit: {error}"))?;
+        for agent in 0..self.world.agents() {
+            let id = self.world.book(agent).agent_id;
+            let failed = |error| format!("audit: {error}");
+            let host = Some(Host::Agent(id));
+            let stored = stored(&directory, host.as_ref()).map_err(failed)?;
+            self.world.book(agent).stored(&stored)?;
+            for metric in ticks::METRICS {
+                let selector = selector(host.as_ref(), metric);
+                for series in on_the_spot(store.series(selector)).map_err(failed)? {
+                    let read =
+                        ReadRequest { series: vec![series.id], from_ms: i64::MIN, to_ms: i64::MAX };
+                    let samples = on_the_spot(store.read(read)).map_err(failed)?;
+                    let samples = on_the_spot(samples.collect(1)).map_err(failed)?.concat();
+                    self.world.book(agent).read_back(name_of(metric, &series.labels), &samples)?;
+                }
+            }
+            let filter = GapFilter { host, from_ms: i64::MIN, to_ms: i64::MAX, limit: 10_000 };
+            let gaps = on_the_spot(store.gaps(filter)).map_err(failed)?;
+            self.world.book(agent).ledger(&gaps)?;
+            self.world.book(agent).ended()?;
+        }
+        Ok(())
+    }
+}
+
+fn selector(host: Option<&Host>, metric: &str) -> Selector {
+    Selector { host: host.cloned(), metric: metric.to_owned(), labels: Labels::new() }
+}
+
+fn name_of(metric: &'static str, labels: &Labels) -> Name {
+    (metric, labels.get("n").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX))
+}
+
+/// Every sample of a host, in the order in which it lies there.
+fn stored(
+    directory: &Path,
+    host: Option<&Host>,
+) -> Result<BTreeMap<Name, Vec<Sample>>, server_lite::store::StoreError> {
+    let mut found = BTreeMap::<Name, Vec<Sample>>::new();
+    for metric in ticks::METRICS {
+        inspect::samples(directory, &selector(host, metric), |series, stored| {
+            found.entry(name_of(metric, &series.labels)).or_default().push(sample_of(stored));
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// Copies a store that may be writing. Its write-ahead log is only appended to, until it begins anew,
+/// which its header shows; what isn't committed is ignored when it is opened.
+fn copy_database(from: &Path, to: &Path) -> io::Result<()> {
+    let log = from.join("hub.sqlite-wal");
+    let header = || fs::read(&log).map(|bytes| bytes.get(..32).map(<[u8]>::to_vec)).ok();
+    loop {
+        let before = header();
+        copy(from, to)?;
+        // Of the process that is gone.
+        let _ = fs::remove_file(to.join("hub.sqlite-shm"));
+        if header() == before {
+            return Ok(());
+        }
+        fs::remove_dir_all(to)?;
+    }
+}
+
+fn request(post: &Post) -> Request<Body> {
+    let path = post.url.splitn(4, '/').nth(3).unwrap_or_default();
+    let request = Request::post(format!("/{path}"))
+        .header(header::CONTENT_TYPE, post.content_type)
+        .header(header::CONTENT_LENGTH, post.body.len());
+    let request = match &post.authorization {
+        Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+        None => request,
+    };
+    request.body(Body::from(post.body.clone())).unwrap()
+}
+
+async fn reply(response: Response) -> Reply {
+    let (parts, body) = response.into_parts();
+    let body = body::to_bytes(body, REPLY_BYTES_MAX).await.unwrap();
+    Reply { status: parts.status, headers: parts.headers, body: body.to_vec() }
+}
+
+/// Polls all until all are done: they go on at one time.
+fn all<F: Future>(futures: impl Iterator<Item = F>) -> impl Future<Output = Vec<F::Output>> {
+    let mut futures: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    let mut done: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+    std::future::poll_fn(move |context| {
+        for (future, done) in futures.iter_mut().zip(&mut done).filter(|(_, done)| done.is_none()) {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                *done = Some(output);
+            }
+        }
+        match done.iter().all(Option::is_some) {
+            true => Poll::Ready(done.iter_mut().filter_map(Option::take).collect()),
+            false => Poll::Pending,
+        }
+    })
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for other threads without giving way: nothing else happens, and no time passes.
+fn on_the_spot<T>(future: impl Future<Output = T>) -> T {
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(unconstrained(future));
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
