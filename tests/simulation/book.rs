@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use agent_core::Batch;
-use server_lite::store::{GapEntry, LedgerReason, embedded::inspect::Stored};
+use server_lite::store::{
+    GapEntry, LedgerReason,
+    embedded::inspect::{Audit, Stored},
+};
 use wire::{AgentId, Gap, SchemaId, StreamId};
 
 /// What a record says. Values as bits: a NaN has to come back too.
@@ -147,7 +150,7 @@ impl Book {
     }
 
     /// What a hub that was sent everything once, and in order, has of each series.
-    fn samples(&self) -> BTreeMap<Name, Vec<Sample>> {
+    pub(crate) fn samples(&self) -> Samples {
         let mut samples = BTreeMap::<Name, Vec<Sample>>::new();
         let stream = self.stream.unwrap_or(StreamId::from_bytes([0; 16]));
         for (seq, said) in (1..).zip(&self.records) {
@@ -156,33 +159,7 @@ impl Book {
                 samples.entry(*name).or_default().push((stream, seq, *time_ms, *bits));
             }
         }
-        samples
-    }
-
-    /// Compares with every sample that lies in a store, in the order in which it lies there.
-    pub(crate) fn stored(&self, found: &BTreeMap<Name, Vec<Sample>>) -> Checked {
-        let expected = self.samples();
-        for (name, expected) in &expected {
-            let found = found.get(name).map_or(&[][..], Vec::as_slice);
-            check(found == expected, || {
-                let at = found.iter().zip(expected).take_while(|(a, b)| a == b).count();
-                let (n, all) = (found.len(), expected.len());
-                let (found, expected) = (found.get(at), expected.get(at));
-                format!("{name:?} has {n} samples of {all}; at {at}: {found:?}, not {expected:?}")
-            })?;
-        }
-        let names = || found.keys().collect::<Vec<_>>();
-        check(found.len() == expected.len(), || format!("other series: {:?}", names()))
-    }
-
-    /// Compares with what is read of a series: in order of time, of one time the sample sent last.
-    pub(crate) fn read_back(&self, name: Name, found: &[(i64, f64)]) -> Checked {
-        let samples = self.samples();
-        let samples = samples.get(&name).map_or(&[][..], Vec::as_slice);
-        let expected: BTreeMap<i64, u64> =
-            samples.iter().map(|(_, _, time_ms, bits)| (*time_ms, *bits)).collect();
-        let found = found.iter().map(|(time_ms, value)| (*time_ms, value.to_bits()));
-        check(found.eq(expected), || format!("{name:?} is read back otherwise than it was sent"))
+        Samples(samples)
     }
 
     /// Compares with the hub's ledger: the gaps that were sent, once, and no hole.
@@ -205,6 +182,45 @@ impl Book {
         check(committed == last && cursor == last, || {
             format!("{last} records, but {committed} committed and {cursor} acknowledged")
         })
+    }
+}
+
+/// What has to be stored, series by series in the order in which it was sent.
+pub(crate) struct Samples(BTreeMap<Name, Vec<Sample>>);
+
+impl Samples {
+    fn of(&self, name: Name) -> &[Sample] {
+        self.0.get(&name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Compares with every sample of a series that lies in a store, in the order in which it lies there.
+    pub(crate) fn stored(&self, name: Name, found: &[Sample]) -> Checked {
+        let expected = self.of(name);
+        check(found == expected, || {
+            let at = found.iter().zip(expected).take_while(|(a, b)| a == b).count();
+            let (n, all) = (found.len(), expected.len());
+            let (found, expected) = (found.get(at), expected.get(at));
+            format!("{name:?} has {n} samples of {all}; at {at}: {found:?}, not {expected:?}")
+        })
+    }
+
+    /// Compares with what an audit counts over all series.
+    pub(crate) fn audited(&self, audit: &Audit) -> Checked {
+        let found = (audit.series, audit.samples);
+        let samples: usize = self.0.values().map(Vec::len).sum();
+        let expected = (self.0.len() as u64, samples as u64);
+        let wrong = audit.doubled + audit.out_of_order + audit.unexplained_records + audit.damaged;
+        check(found == expected && wrong == 0, || {
+            format!("{expected:?} was sent, stored {audit:?}")
+        })
+    }
+
+    /// Compares with what is read of a series: in order of time, of one time the sample sent last.
+    pub(crate) fn read_back(&self, name: Name, found: &[(i64, f64)]) -> Checked {
+        let expected: BTreeMap<i64, u64> =
+            self.of(name).iter().map(|(_, _, time_ms, bits)| (*time_ms, *bits)).collect();
+        let found = found.iter().map(|(time_ms, value)| (*time_ms, value.to_bits()));
+        check(found.eq(expected), || format!("{name:?} is read back otherwise than it was sent"))
     }
 }
 
