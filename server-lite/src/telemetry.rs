@@ -122,6 +122,7 @@ fn store_to(store: &StoreStats, page: &mut Page) {
         ("agents", "Agents known.", store.agents as f64),
         ("series", "Series registered.", store.series as f64),
         ("unsealed_samples", "Samples that wait to be sealed.", store.unsealed_samples as f64),
+        ("sealing", "Streams that are due to be sealed, or being sealed.", store.sealing as f64),
         ("disk_bytes", "Bytes on disk.", store.disk_bytes as f64),
     ];
     for (name, help, value) in gauges {

@@ -4,7 +4,7 @@
 //! for them where it is ([`on_the_spot`]).
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fs,
     future::Future,
     io,
@@ -55,6 +55,8 @@ use crate::{
 pub(crate) const SECRET: &str = "known to both";
 /// Samples are kept for longer than any run takes.
 const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Beyond this age the hub seals what it has, however little: no run takes that long.
+const HEAD_AGE_MS: i64 = 3 * 60 * 60 * 1_000;
 const REPLY_BYTES_MAX: usize = 64 << 10;
 
 /// The hub, running or not.
@@ -84,6 +86,7 @@ enum End {
 struct Life {
     store: Arc<dyn Store>,
     router: Router,
+    sealed_samples: Cell<u64>,
     waiting: mpsc::UnboundedReceiver<Waiting>,
 }
 
@@ -153,7 +156,8 @@ impl Hub {
         };
         let (desk, waiting) = mpsc::unbounded_channel();
         self.desk.replace(Some(desk));
-        Ok(Life { store, router: api::router(Arc::new(answering)), waiting })
+        let (router, sealed_samples) = (api::router(Arc::new(answering)), Cell::new(0));
+        Ok(Life { store, router, sealed_samples, waiting })
     }
 
     async fn live(&self, life: &mut Life) -> End {
@@ -232,6 +236,7 @@ impl Hub {
 
     /// Notes what the store has committed, and that nothing is missing in between.
     fn look(&self, life: &Life) {
+        self.settle(life);
         let agents = match on_the_spot(life.store.agents()) {
             Ok(agents) => agents,
             Err(error) => return self.world.check("hub", Err(format!("read agents: {error}"))),
@@ -251,6 +256,20 @@ impl Hub {
             Ok(None) => {}
             Ok(Some(hole)) => self.world.check("hub", Err(format!("a hole: {hole:?}"))),
             Err(error) => self.world.check("hub", Err(format!("read gaps: {error}"))),
+        }
+    }
+
+    /// Waits for the sealer, a thread that goes on after an answer: a kill is to find the store in a state
+    /// that the seed decides.
+    fn settle(&self, life: &Life) {
+        let mut stats = life.store.stats();
+        while stats.sealing > 0 {
+            thread::yield_now();
+            stats = life.store.stats();
+        }
+        let before = life.sealed_samples.replace(stats.sealed_samples);
+        if stats.sealed_samples > before {
+            self.note(format_args!("sealed {} samples", stats.sealed_samples - before));
         }
     }
 
@@ -276,8 +295,10 @@ impl Hub {
     fn keep_house(&self, life: &Life) {
         if self.happens(self.world.plan.hub.maintain) {
             self.note("keeps house");
-            let kept = on_the_spot(life.store.maintain(self.world.now_ms(), KEEP));
+            let seems_ms = self.world.now_ms() + self.random.borrow_mut().one_of(&[0, HEAD_AGE_MS]);
+            let kept = on_the_spot(life.store.maintain(seems_ms, KEEP));
             self.world.check("hub", kept.map_err(|error| format!("keep house: {error}")));
+            self.settle(life);
         }
     }
 

@@ -37,7 +37,12 @@ mod run;
 mod ticks;
 mod world;
 
-use std::{ops::Range, thread};
+use std::{
+    collections::BTreeSet,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
 
 use run::{Failure, Run, run};
 
@@ -47,33 +52,76 @@ const SEEDS: Range<u64> = 0..64;
 /// Seeds that have found something, and what.
 const REGRESSIONS: &[(u64, &str)] = &[];
 
-/// Runs seeds on all processors, and tells of the first few that failed.
+/// What has to happen at least once in [`SEEDS`], as the trace says it: else they prove little.
+const REACHED: &[&str] = &[
+    "agent-0   Killed",
+    "agent-0   Stopped",
+    "hub       Killed",
+    "hub       Stopped",
+    "dies before a commit",
+    "dies after a commit",
+    "sealed ",
+    "request lost",
+    "reply lost",
+    "gives up request",
+    "hub is down",
+    "requests: true, replies: false",
+    "requests: false, replies: true",
+    "needs 2 schemas",
+    "too large for the far side",
+    "429 Too Many Requests",
+    "503: too many requests",
+];
+
+/// What came of some seeds.
+#[derive(Default)]
+struct Outcome {
+    failed: Vec<u64>,
+    events: usize,
+    reached: BTreeSet<&'static str>,
+}
+
+impl Outcome {
+    fn add(&mut self, ran: Result<Run, Failure>) {
+        let trace = match ran {
+            Ok(run) => run.trace,
+            Err(failure) => {
+                println!("{failure}");
+                self.failed.push(failure.seed);
+                failure.trace
+            }
+        };
+        self.events += trace.len();
+        let happens = |what: &str| trace.iter().any(|event| event.contains(what));
+        self.reached.extend(REACHED.iter().filter(|what| happens(what)));
+    }
+}
+
+/// Runs seeds on all processors, and tells of those that failed.
 fn run_all(seeds: Range<u64>) {
     let workers = thread::available_parallelism().map_or(1, usize::from);
-    let seeds: Vec<u64> = seeds.collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
+    let next = AtomicU64::new(seeds.start);
     let work = || {
-        let mut failures = Vec::new();
-        let mut events = 0;
-        while let Some(seed) = seeds.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-            match run(*seed) {
-                Ok(run) => events += run.trace.len(),
-                Err(failure) => {
-                    println!("{failure}");
-                    failures.push(*seed);
-                }
+        let mut outcome = Outcome::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if !seeds.contains(&seed) {
+                return outcome;
             }
+            outcome.add(run(seed));
         }
-        (failures, events)
     };
-    let results: Vec<(Vec<u64>, usize)> = thread::scope(|scope| {
+    let outcomes: Vec<Outcome> = thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
-    let failures: Vec<u64> = results.iter().flat_map(|(failures, _)| failures.clone()).collect();
-    let events: usize = results.iter().map(|(_, events)| events).sum();
-    println!("{} seeds, {events} events, failed: {failures:?}", seeds.len());
-    assert!(failures.is_empty(), "failed: {failures:?}, see above");
+    let failed: Vec<u64> = outcomes.iter().flat_map(|outcome| outcome.failed.clone()).collect();
+    let events: usize = outcomes.iter().map(|outcome| outcome.events).sum();
+    println!("{} seeds, {events} events, failed: {failed:?}", seeds.end - seeds.start);
+    assert!(failed.is_empty(), "failed: {failed:?}, see above");
+    let is_reached = |what: &&&str| outcomes.iter().any(|outcome| outcome.reached.contains(**what));
+    let missed: Vec<_> = REACHED.iter().filter(|what| !is_reached(what)).collect();
+    assert!(seeds != SEEDS || missed.is_empty(), "never happened: {missed:?}");
 }
 
 /// What the environment asks for.

@@ -10,6 +10,8 @@ use crate::random::Random;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+/// Room for two requests at a time: a third is sent away.
+const LITTLE_MEMORY_BYTES: u64 = 8 << 10;
 
 /// A whole run.
 #[derive(Clone, Debug)]
@@ -104,9 +106,14 @@ impl Plan {
         };
         let agents = if ticks >= 500 { 1 } else { random.between(1, 4) };
         let span = interval * ticks as u32;
-        let agents = (0..agents).map(|_| AgentPlan::draw(random, ticks, interval)).collect();
+        let agents = (0..agents).map(|_| AgentPlan::draw(random, ticks, interval));
+        let mut agents: Vec<AgentPlan> = agents.collect();
         let network = NetworkPlan::draw(random, span);
         let hub = HubPlan::draw(random, span);
+        if hub.memory_bytes == LITTLE_MEMORY_BYTES {
+            // One request has to fit.
+            agents.iter_mut().for_each(|agent| agent.batch_bytes = agent.batch_bytes.min(2_000));
+        }
         let trouble = span.mul_f64(0.5 + random.unit());
         Self { agents, network, hub, trouble }
     }
@@ -161,8 +168,8 @@ impl HubPlan {
             kill_after_commit: maybe(random, &[0.01, 0.05]),
             stall: maybe(random, &[0.05, 0.3]),
             stall_max: random.duration(10 * MILLISECOND, 90 * SECOND),
-            memory_bytes: random.one_of(&[64 << 10, 64 << 20]),
-            maintain: maybe(random, &[0.02]),
+            memory_bytes: random.one_of(&[LITTLE_MEMORY_BYTES, 64 << 20, 64 << 20]),
+            maintain: maybe(random, &[0.02, 0.1]),
         }
     }
 }

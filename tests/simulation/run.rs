@@ -31,7 +31,7 @@ pub(crate) struct Run {
 
 /// A run that didn't.
 pub(crate) struct Failure {
-    seed: u64,
+    pub(crate) seed: u64,
     pub(crate) what: String,
     pub(crate) trace: Vec<String>,
 }

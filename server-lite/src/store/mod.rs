@@ -388,6 +388,8 @@ pub struct StoreStats {
     pub refused_samples: u64,
     /// Samples that wait to be sealed into columns.
     pub unsealed_samples: u64,
+    /// Streams whose samples are due to be sealed, or being sealed.
+    pub sealing: u64,
     /// Samples sealed.
     pub sealed_samples: u64,
     /// Bytes of the columns they became.

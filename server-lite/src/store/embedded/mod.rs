@@ -288,7 +288,7 @@ impl Store for Embedded {
     }
 
     fn stats(&self) -> StoreStats {
-        self.counters.read(disk_bytes(&self.directory))
+        self.counters.read(self.seals.waiting(), disk_bytes(&self.directory))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

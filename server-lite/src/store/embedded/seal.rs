@@ -58,6 +58,8 @@ pub(crate) struct SealQueue {
 #[derive(Debug, Default)]
 struct QueueState {
     due: BTreeSet<i64>,
+    /// Whether one that was taken out is being sealed.
+    sealing: bool,
     closed: bool,
 }
 
@@ -77,13 +79,24 @@ impl SealQueue {
         self.changed.notify_all();
     }
 
-    /// The next stream; waits for one, and gives `None` once closed.
-    fn next(&self) -> Option<i64> {
+    /// Streams that are due or being sealed.
+    pub(crate) fn waiting(&self) -> u64 {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.due.len() as u64 + u64::from(state.sealing)
+    }
+
+    /// The next stream, when the one before is done with; waits for one, and gives `None` once closed.
+    fn next(&self) -> Option<i64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.sealing = false;
         let waiting = |state: &mut QueueState| state.due.is_empty() && !state.closed;
         let mut state =
             self.changed.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
-        if state.closed { None } else { state.due.pop_first() }
+        if state.closed {
+            return None;
+        }
+        state.sealing = true;
+        state.due.pop_first()
     }
 }
 

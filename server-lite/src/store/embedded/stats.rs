@@ -75,8 +75,8 @@ impl Counters {
         self.commit_nanos_max.fetch_max(nanos, Relaxed);
     }
 
-    /// The figures now.
-    pub(crate) fn read(&self, disk_bytes: u64) -> StoreStats {
+    /// The figures now, with those that are not counted here.
+    pub(crate) fn read(&self, sealing: u64, disk_bytes: u64) -> StoreStats {
         let seconds = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
         StoreStats {
             commits: self.commits.get(),
@@ -87,6 +87,7 @@ impl Counters {
             series: self.series.get(),
             refused_samples: self.refused_samples.get(),
             unsealed_samples: self.unsealed_samples.get(),
+            sealing,
             sealed_samples: self.sealed_samples.get(),
             sealed_bytes: self.sealed_bytes.get(),
             seal_failures: self.seal_failures.get(),
