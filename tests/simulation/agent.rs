@@ -3,20 +3,24 @@
 use std::{cell::Cell, fs, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use agent_core::{
-    Batch, BatchLimits, Sink, SinkError,
+    Batch, BatchLimits, PlannedSink, Sink, SinkError,
     clock::Clock,
     quarantine::Quarantine,
     retry::Retry,
     shipper::{Shipper, Stop},
     sink::BoxFuture,
-    telemetry::SinkStats,
+    wake::Wake,
     wal::{LogHandle, OwnedRecord, SledWal, Wal as _, WalOptions},
 };
-use sinks::http::{HttpConfig, HttpSink, Identity};
+use sinks::http::{Heartbeats, HttpConfig, HttpSink, Identity};
 use tokio::{
     sync::watch,
     task::{JoinHandle, spawn_local},
     time::{Instant, sleep, sleep_until, timeout},
+};
+use wire::{
+    StreamId,
+    api::{HEARTBEAT_INTERVAL_S, Heartbeat, LogStatus},
 };
 
 use crate::{
@@ -30,6 +34,7 @@ use crate::{
 };
 
 const SINK: &str = "hub";
+const VERSION: &str = "0";
 /// How long an orderly end waits for the send that is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks whether everything is delivered.
@@ -75,6 +80,7 @@ struct Life {
     log: LogHandle,
     serving: JoinHandle<()>,
     shipping: JoinHandle<()>,
+    beating: JoinHandle<()>,
     tell: watch::Sender<Stop>,
 }
 
@@ -154,17 +160,20 @@ impl Agent {
         self.world.book(self.number).reopened_at(cursor)?;
         let (tell, told) = watch::channel(Stop::Run);
         let mut jitter = self.world.fork();
-        let shipper = Shipper::new(
-            SINK.to_owned(),
-            Box::new(self.sink()?),
-            log.clone(),
-            Rc::<SinkStats>::default(),
-            Rc::new(Quarantine::below(&self.directory)),
-            self.plan.phase,
-        )
-        .with_retry(Retry::default().drawn_by(move || jitter.unit()));
+        let sink = self.sink()?;
+        let (heartbeats, wake) = (sink.sink.heartbeats(), Wake::default());
+        let beating = spawn_local(beat(heartbeats, self.heartbeat(log.stream_id()), wake.clone()));
+        let planned = PlannedSink {
+            phase: self.plan.phase,
+            max_bytes_per_second: self.plan.max_bytes_per_second,
+            wake,
+            ..PlannedSink::new(SINK, Box::new(sink))
+        };
+        let (stats, quarantine) = (Rc::default(), Rc::new(Quarantine::below(&self.directory)));
+        let shipper = Shipper::new(planned, log.clone(), stats, quarantine)
+            .with_retry(Retry::default().drawn_by(move || jitter.unit()));
         let shipping = spawn_local(shipper.run(told));
-        Ok(Life { log, serving, shipping, tell })
+        Ok(Life { log, serving, shipping, beating, tell })
     }
 
     fn open(&self) -> Result<SledWal, String> {
@@ -183,7 +192,7 @@ impl Agent {
         };
         let name = agent_name(self.number);
         let agent_id = self.world.book(self.number).agent_id;
-        let identity = Identity::new(agent_id, "0", move || name.clone());
+        let identity = Identity::new(agent_id, VERSION, move || name.clone());
         let clock = Rc::clone(&self.clock);
         let sink = HttpSink::over(self.network.end_of(self.number), config, identity, clock);
         let sink = sink.map_err(|error| format!("building the sink: {error}"))?;
@@ -233,10 +242,11 @@ impl Agent {
         let failed = |error: std::io::Error| format!("copy the log: {error}");
         copy(&self.directory, &next).map_err(failed)?;
         let old = std::mem::replace(&mut self.directory, next);
-        let Life { log, serving, shipping, tell } = life;
-        shipping.abort();
-        serving.abort();
-        let _ = (shipping.await, serving.await);
+        let Life { log, serving, shipping, beating, tell } = life;
+        for task in [shipping, beating, serving] {
+            task.abort();
+            let _ = task.await;
+        }
         drop((log, tell));
         fs::remove_dir_all(old).map_err(failed)
     }
@@ -259,12 +269,37 @@ impl Agent {
         }
     }
 
+    fn heartbeat(&self, stream_id: StreamId) -> Heartbeat {
+        Heartbeat {
+            agent_id: self.world.book(self.number).agent_id,
+            stream_id,
+            hostname: agent_name(self.number),
+            agent_version: VERSION.to_owned(),
+            addresses: Vec::new(),
+            interval_ms: self.plan.interval.as_millis() as u64,
+            log: LogStatus::default(),
+        }
+    }
+
     fn check(&self, checked: Checked) {
         self.world.check(agent_name(self.number), checked);
     }
 
     fn note(&self, what: impl std::fmt::Display) {
         self.world.note(agent_name(self.number), what);
+    }
+}
+
+/// Says that the agent is there, and wakes its shipper when that arrives again, as the daemon does.
+async fn beat(heartbeats: Heartbeats, heartbeat: Heartbeat, wake: Wake) {
+    let mut is_away = false;
+    loop {
+        let beat = heartbeats.beat(&heartbeat).await;
+        if beat.is_ok() && is_away {
+            wake.far_side_is_back();
+        }
+        is_away = beat.is_err();
+        sleep(Duration::from_secs(HEARTBEAT_INTERVAL_S)).await;
     }
 }
 
@@ -278,7 +313,8 @@ async fn delivered(world: &World, number: usize) {
 
 /// In order: what is under way is waited for a while, cursors are written.
 async fn stop(life: Life) -> Checked {
-    let Life { log, serving, mut shipping, tell } = life;
+    let Life { log, serving, mut shipping, beating, tell } = life;
+    beating.abort();
     tell.send_replace(Stop::Now);
     if timeout(STOP_WITHIN, &mut shipping).await.is_err() {
         shipping.abort();

@@ -17,7 +17,7 @@ use tokio::{
     task::spawn_local,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
-use wire::request;
+use wire::{api::INGEST_PATH, request};
 
 use crate::{
     hub::Hub,
@@ -116,7 +116,8 @@ impl Network {
         let (outcome, mut outcomes) = mpsc::unbounded_channel();
         for copy in 0..self.copies() {
             let (outcome, post) = (outcome.clone(), post.clone());
-            let name = format!("request {number}{}", "'".repeat(copy));
+            let what = if post.url.ends_with(INGEST_PATH) { "request" } else { "heartbeat" };
+            let name = format!("{what} {number}{}", "'".repeat(copy));
             let copy = Copy { agent, name, late: copy > 0, post, outcome };
             self.travelling.set(self.travelling.get() + 1);
             spawn_local(Rc::clone(self).carry(copy));
@@ -182,6 +183,7 @@ impl Network {
     /// What stands before the hub refuses now and then, and what is too large always.
     fn proxy(&self, post: &Post) -> Option<Reply> {
         let plan = &self.world.plan.network;
+        // One record is never too large.
         let is_too_large = plan.bytes_max.is_some_and(|most| {
             // The records, and not the body: its size depends on random identities.
             let records = request::decode(&post.body).map_or(Vec::new(), |request| request.records);

@@ -35,6 +35,8 @@ pub(crate) struct AgentPlan {
     /// How long a fresh record lies before it is sent.
     pub(crate) phase: Duration,
     pub(crate) batch_bytes: usize,
+    /// What a backlog drains at.
+    pub(crate) max_bytes_per_second: u64,
     /// A generation of the log is sealed every eighth of it; nothing may reach this age in a run.
     pub(crate) max_age: Duration,
     /// How far off its clock may be; it is set whenever the agent starts.
@@ -131,6 +133,7 @@ impl AgentPlan {
             change: maybe(random, &[0.02, 0.1, 0.5]),
             phase: random.duration(Duration::ZERO, interval / 2),
             batch_bytes: random.one_of(&[1, 2_000, 20_000, 1 << 20]),
+            max_bytes_per_second: random.one_of(&[500, 5_000, 4 << 20]),
             max_age: 3 * span + 4 * skew_max,
             skew_max,
             life: maybe_every(random, span / 10, span),
