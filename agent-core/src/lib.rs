@@ -38,5 +38,5 @@ pub use builder::Builder;
 pub use collector::{CollectError, Collector, Registration};
 pub use roots::Roots;
 pub use samples::{Metric, Samples};
-pub use sink::{Batch, BatchLimits, Sink, SinkError};
+pub use sink::{Batch, BatchLimits, Delivery, Sink, SinkError};
 pub use wire::MetricKind;

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use serde::Deserialize;
 use wire::{EncodedSchema, SchemaId, StreamId};
 
 /// A future that a sink returns; the agent runs on one thread, so it needs no `Send`.
@@ -33,6 +34,17 @@ pub struct LogRecord {
     pub seq: u64,
     /// Its envelope, whole: see [`wire::envelope`].
     pub bytes: Vec<u8>,
+}
+
+/// Whether records wait for a sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Records are given back only when it has acknowledged them, or at the log's bounds.
+    #[default]
+    Required,
+    /// It reads what is still there, and a gap for what went before it came.
+    BestEffort,
 }
 
 /// How much a sink takes at once.

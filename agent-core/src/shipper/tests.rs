@@ -9,7 +9,7 @@ use wire::{StreamId, Tick};
 
 use super::*;
 use crate::{
-    sink::BoxFuture,
+    sink::{BoxFuture, Delivery},
     wake::{WINDOW, Wake},
     wal::{NewRecord, OwnedRecord, Wal, WalStats},
 };
@@ -37,7 +37,7 @@ impl Wal for MemoryWal {
         Ok(seq)
     }
 
-    fn register(&mut self, _: &str) -> Result<u64, WalError> {
+    fn register_as(&mut self, _: &str, _: Delivery) -> Result<u64, WalError> {
         Ok(self.cursor)
     }
 
@@ -63,6 +63,10 @@ impl Wal for MemoryWal {
 
     fn stats(&self) -> WalStats {
         WalStats { last_seq: self.records.len() as u64, ..WalStats::default() }
+    }
+
+    fn lost(&self) -> &BTreeMap<String, u64> {
+        const { &BTreeMap::new() }
     }
 
     fn flush(&mut self) -> Result<(), WalError> {

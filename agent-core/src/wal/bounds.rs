@@ -13,7 +13,7 @@ use wire::{Gap, GapReason};
 
 use super::{
     limits::HEADROOM_BYTES,
-    log::SledWal,
+    log::{Keep, SledWal},
     row::Entry,
     sidecar::{self, StandIn},
 };
@@ -21,7 +21,10 @@ use super::{
 impl SledWal {
     /// Drops what is beyond the bounds. What lies in quarantine goes before any record does.
     pub(super) fn enforce(&mut self) {
-        while self.disk_bytes() + HEADROOM_BYTES > self.bounds.bytes_max {
+        if self.is_beyond_bytes() {
+            self.give_back(Keep::Nothing);
+        }
+        while self.is_beyond_bytes() {
             let detail = "the log reached its bound in bytes";
             if !self.quarantine.remove_oldest() && !self.drop_oldest(detail) {
                 break;
@@ -32,6 +35,10 @@ impl SledWal {
                 break;
             }
         }
+    }
+
+    fn is_beyond_bytes(&self) -> bool {
+        self.disk_bytes() + HEADROOM_BYTES > self.bounds.bytes_max
     }
 
     fn oldest_generation(&self) -> Option<usize> {
@@ -62,7 +69,10 @@ impl SledWal {
 
     fn drop_entry(&mut self, index: usize, detail: &str) -> bool {
         let acked_seq = self.acked_seq();
-        let Some(entry) = self.row.get(index) else { return false };
+        // What every required sink has is not lost; that it is still there is the disk's fault.
+        let Some(entry) = self.row.get(index).filter(|entry| entry.last_seq > acked_seq) else {
+            return false;
+        };
         let lost = entry.after(acked_seq);
         let gap = Gap {
             reason: GapReason::LogOverflow,
@@ -95,6 +105,7 @@ impl SledWal {
             // The gap covers it: it goes when the log is next opened.
             tracing::warn!(path = %gone.path.display(), %error, "can't remove a dropped generation");
         }
+        self.lose(&gone, acked_seq);
         self.coalesce();
         self.find_oldest();
         true

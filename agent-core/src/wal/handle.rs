@@ -6,9 +6,10 @@
 //! instead ([`LogHandle::local`]).
 
 use std::{
+    collections::BTreeMap,
     io,
     ops::ControlFlow,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
 
@@ -16,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use wire::{EncodedSchema, Kind, StreamId};
 
 use super::{NewRecord, Wal, WalError, WalStats};
-use crate::sink::{Batch, BatchLimits};
+use crate::sink::{Batch, BatchLimits, Delivery};
 
 /// Commands that may wait for the log's thread. Each caller waits for its answer, so that this is a
 /// bound on callers.
@@ -41,7 +42,7 @@ type Reply<T> = oneshot::Sender<Result<T, WalError>>;
 
 enum Command {
     Append(Arc<OwnedRecord>, Reply<u64>),
-    Register(String, Reply<u64>),
+    Register(String, Delivery, Reply<u64>),
     RetainSinks(Vec<String>, Reply<Vec<String>>),
     Read(String, BatchLimits, Reply<Option<Batch>>),
     Acknowledge(String, u64, Reply<()>),
@@ -50,8 +51,15 @@ enum Command {
 
 #[derive(Debug)]
 struct Published {
-    stats: Mutex<(StreamId, WalStats)>,
+    state: Mutex<State>,
     appended: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    stream: StreamId,
+    stats: WalStats,
+    lost: BTreeMap<String, u64>,
 }
 
 /// Speaks to the log's thread, or its future. Clones speak to the same one; it ends with the last of
@@ -103,7 +111,7 @@ impl LogHandle {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let stats = wal.stats();
         let published = Arc::new(Published {
-            stats: Mutex::new((wal.stream_id(), stats)),
+            state: Mutex::new(State { stream: wal.stream_id(), stats, lost: wal.lost().clone() }),
             appended: watch::Sender::new(stats.last_seq),
         });
         (Self { commands, published, thread: Arc::default() }, inbox)
@@ -122,7 +130,15 @@ impl LogHandle {
     /// # Errors
     /// As [`Wal::register`].
     pub async fn register(&self, sink: &str) -> Result<u64, WalError> {
-        self.ask(|reply| Command::Register(sink.to_owned(), reply)).await
+        self.register_as(sink, Delivery::Required).await
+    }
+
+    /// As [`Wal::register_as`].
+    ///
+    /// # Errors
+    /// As [`Wal::register_as`].
+    pub async fn register_as(&self, sink: &str, delivery: Delivery) -> Result<u64, WalError> {
+        self.ask(|reply| Command::Register(sink.to_owned(), delivery, reply)).await
     }
 
     /// As [`Wal::retain_sinks`].
@@ -153,13 +169,19 @@ impl LogHandle {
     /// The stream that new records belong to.
     #[must_use]
     pub fn stream_id(&self) -> StreamId {
-        self.published.stats.lock().unwrap_or_else(PoisonError::into_inner).0
+        self.published.state().stream
     }
 
     /// How the log stood after the last command.
     #[must_use]
     pub fn stats(&self) -> WalStats {
-        self.published.stats.lock().unwrap_or_else(PoisonError::into_inner).1
+        self.published.state().stats
+    }
+
+    /// As [`Wal::lost`] after the last command.
+    #[must_use]
+    pub fn lost(&self) -> BTreeMap<String, u64> {
+        self.published.state().lost.clone()
     }
 
     /// Changes whenever a record became durable; holds the highest sequence number.
@@ -201,8 +223,8 @@ fn carry_out(command: Command, wal: &mut dyn Wal, published: &Published) -> Cont
             }
             let _ = reply.send(appended);
         }
-        Command::Register(sink, reply) => {
-            answer(wal, published, reply, |wal| wal.register(&sink));
+        Command::Register(sink, delivery, reply) => {
+            answer(wal, published, reply, |wal| wal.register_as(&sink, delivery));
         }
         Command::RetainSinks(sinks, reply) => {
             let names: Vec<&str> = sinks.iter().map(String::as_str).collect();
@@ -234,8 +256,18 @@ fn answer<T>(
 }
 
 fn publish(wal: &dyn Wal, published: &Published) {
-    let mut stats = published.stats.lock().unwrap_or_else(PoisonError::into_inner);
-    *stats = (wal.stream_id(), wal.stats());
+    let mut state = published.state();
+    (state.stream, state.stats) = (wal.stream_id(), wal.stats());
+    // Mostly there are none.
+    if &state.lost != wal.lost() {
+        state.lost.clone_from(wal.lost());
+    }
+}
+
+impl Published {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn borrow(record: &OwnedRecord) -> NewRecord<'_> {

@@ -1,7 +1,7 @@
 //! The log: a row of sealed generations and the newest one, with a cursor for each sink.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,6 +15,7 @@ use super::{
     generation::{Fault, Generation, io_fault},
     limits,
     lock::DirLock,
+    losses::Losses,
     newest::{Cursor, Cursors, Newest},
     quarantine::Quarantine,
     readers::Readers,
@@ -23,7 +24,7 @@ use super::{
     salvage,
     sidecar::{self, Witness},
 };
-use crate::sink::{Batch, BatchLimits, LogRecord};
+use crate::sink::{Batch, BatchLimits, Delivery, LogRecord};
 
 /// The log on sled. See [`crate::wal`] for what it promises.
 pub struct SledWal {
@@ -39,6 +40,7 @@ pub struct SledWal {
     pub(super) newest: Option<Newest>,
     pub(super) readers: Readers,
     pub(super) cursors: Cursors,
+    pub(super) losses: Losses,
     pub(super) reserve: Reserve,
     pub(super) quarantine: Quarantine,
     pub(super) witness: Witness,
@@ -48,7 +50,7 @@ pub struct SledWal {
     pub(super) dropped_samples: u64,
     /// As last looked at.
     pub(super) blob_bytes: u64,
-    /// Number and time of the oldest record that a sink waits for.
+    /// Number and time of the oldest record that a required sink waits for.
     pub(super) oldest: Option<(u64, i64)>,
     /// Last field: let go of when all else is closed.
     pub(super) _lock: DirLock,
@@ -89,19 +91,23 @@ impl Wal for SledWal {
         let appended = self.append_one(record);
         if appended.is_err() {
             self.last_ms = before;
+            self.give_back(Keep::Nothing);
         }
         let seq = appended?;
         self.enforce();
         Ok(seq)
     }
 
-    fn register(&mut self, sink: &str) -> Result<u64, WalError> {
-        if let Some(cursor) = self.cursors.get(sink) {
-            return Ok(cursor.seq);
+    fn register_as(&mut self, sink: &str, delivery: Delivery) -> Result<u64, WalError> {
+        let given_back_to = self.first_seq() - 1;
+        let known = self.cursors.get(sink).map(|cursor| cursor.seq);
+        let held = (self.stream_from(given_back_to + 1).0, self.oldest_ms());
+        let found = known.unwrap_or(given_back_to);
+        let seq = self.losses.go_on(sink, delivery, found, given_back_to, held);
+        if known != Some(seq) {
+            self.cursors.insert(sink.to_owned(), Cursor { seq, written: false });
         }
-        let seq = self.first_seq() - 1;
-        self.cursors.insert(sink.to_owned(), Cursor { seq, written: false });
-        self.find_oldest();
+        self.reclaim();
         Ok(seq)
     }
 
@@ -110,6 +116,7 @@ impl Wal for SledWal {
         let gone: Vec<String> = gone.cloned().collect();
         for name in &gone {
             self.cursors.remove(name);
+            self.losses.remove(name);
             let removed = self.newest.as_ref().map(|newest| newest.generation.remove_cursor(name));
             if let Some(Err(fault)) = removed {
                 return Err(self.fail("remove cursor", fault));
@@ -121,6 +128,9 @@ impl Wal for SledWal {
 
     fn read(&mut self, sink: &str, limits: BatchLimits) -> Result<Option<Batch>, WalError> {
         let from = self.cursor(sink)? + 1;
+        if let Some(gap) = self.losses.tell(sink, from - 1)? {
+            return Ok(Some(gap));
+        }
         // Damage is repaired once for each entry of the row; then it reads, or the disk refuses.
         for _ in 0..=self.row.len() + 1 {
             let batch = match row::position(&self.row, from) {
@@ -142,7 +152,9 @@ impl Wal for SledWal {
 
     fn acknowledge(&mut self, sink: &str, seq: u64) -> Result<(), WalError> {
         let before = self.cursor(sink)?;
-        let (stream, end) = self.stream_from(before + 1);
+        let held = self.stream_from(before + 1);
+        let lost = self.losses.stream_of(sink).filter(|(stream, _)| *stream != held.0);
+        let (stream, end) = lost.unwrap_or(held);
         if seq > end && stream == self.stream {
             self.leave_stream(sink, seq);
         }
@@ -151,9 +163,14 @@ impl Wal for SledWal {
         let seq = seq.min(end);
         if seq > before {
             self.cursors.insert(sink.to_owned(), Cursor { seq, written: false });
+            self.losses.forget(sink, seq);
             self.reclaim();
         }
         Ok(())
+    }
+
+    fn lost(&self) -> &BTreeMap<String, u64> {
+        self.losses.counted()
     }
 
     fn stats(&self) -> WalStats {
@@ -188,6 +205,15 @@ impl Wal for SledWal {
     }
 }
 
+/// What to keep of what every required sink has acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// What best-effort sinks still read of the youngest sealed generation.
+    Youngest,
+    /// Nothing: space is short.
+    Nothing,
+}
+
 enum Found {
     Batch(Batch),
     Nothing,
@@ -202,8 +228,14 @@ impl SledWal {
         self.row.front().map_or(newest, |entry| entry.first_seq)
     }
 
-    /// The highest number that every sink has acknowledged; 0 without sinks.
+    /// The highest number that every required sink has acknowledged; 0 without one.
     pub(super) fn acked_seq(&self) -> u64 {
+        let required = self.cursors.iter().filter(|(sink, _)| self.losses.is_required(sink));
+        required.map(|(_, cursor)| cursor.seq).min().unwrap_or(0)
+    }
+
+    /// The highest number that no sink reads any more; 0 without sinks.
+    pub(super) fn unread_seq(&self) -> u64 {
         self.cursors.values().map(|cursor| cursor.seq).min().unwrap_or(0)
     }
 
@@ -405,7 +437,7 @@ impl SledWal {
         let Some(entry) = self.row.get_mut(index) else { return Ok(Found::Nothing) };
         let (stream_id, first_seq, last_seq) = (entry.stream, entry.first_seq, entry.last_seq);
         if let Some(gap) = &mut entry.gap {
-            let bytes = envelope::encode(Kind::Gap, last_seq, &gap.gap.encode())?;
+            let bytes = envelope::encode(Kind::Gap, last_seq, &gap.gap_from(from).encode())?;
             gap.given.insert(sink.to_owned());
             let records = vec![LogRecord { seq: last_seq, bytes }];
             return Ok(Found::Batch(Batch { stream_id, records, schemas: Arc::default() }));
@@ -433,10 +465,19 @@ impl SledWal {
         }
     }
 
-    /// Gives back what every sink has acknowledged. Something always stays to say where the stream is.
+    /// Gives back what every required sink has acknowledged.
     pub(super) fn reclaim(&mut self) {
+        self.give_back(Keep::Youngest);
+    }
+
+    /// Gives back what every required sink has acknowledged, but for what is to be kept. Something
+    /// always stays to say where the stream is.
+    pub(super) fn give_back(&mut self, keep: Keep) {
         let acked_seq = self.acked_seq();
-        while self.row.front().is_some_and(|entry| entry.last_seq <= acked_seq) {
+        while let Some(entry) = self.row.front().filter(|entry| entry.last_seq <= acked_seq) {
+            if keep == Keep::Youngest && self.row.len() == 1 && self.is_lagged_behind(entry) {
+                break;
+            }
             if self.row.len() == 1
                 && let Err(error) = self.make_newest()
             {
@@ -449,6 +490,7 @@ impl SledWal {
                 self.row.push_front(entry);
                 break;
             }
+            self.lose(&entry, entry.last_seq);
             self.reserve.refill();
         }
         self.find_oldest();
@@ -463,7 +505,7 @@ impl SledWal {
         }
     }
 
-    /// Finds the time of the oldest record that a sink waits for.
+    /// Finds the time of the oldest record that a required sink waits for.
     pub(super) fn find_oldest(&mut self) {
         let acked_seq = self.acked_seq();
         let seq = self.first_seq().max(acked_seq + 1);
@@ -472,6 +514,12 @@ impl SledWal {
         } else if self.oldest.is_none_or(|(known, _)| known != seq) {
             self.oldest = self.time_of(seq, acked_seq).map(|time_ms| (seq, time_ms));
         }
+    }
+
+    /// The time of the oldest record held, or of the last one if none is; 0 if neither is known.
+    fn oldest_ms(&self) -> i64 {
+        let held = self.time_of(self.first_seq(), 0);
+        held.or(self.last_ms).unwrap_or(0)
     }
 
     fn time_of(&self, seq: u64, acked_seq: u64) -> Option<i64> {

@@ -8,16 +8,18 @@
 //!    number may be given out again.
 //! 4. Each sink reads one stream's records in order, from its own cursor. A cursor moves only by
 //!    [`Wal::acknowledge`], and is written lazily: after a crash some records are read again.
-//! 5. What is dropped or lost is told by a [`wire::Gap`] in its place.
+//! 5. What is dropped or lost is told by a [`wire::Gap`] in its place; what only a best-effort sink
+//!    lost, to that sink alone.
 //! 6. Damage costs what it hit. A log always opens, unless the disk refuses or another owns it.
-//! 7. It keeps within its bounds on disk, and gives back what every sink has acknowledged, on a full
-//!    disk too.
+//! 7. It keeps within its bounds on disk, and gives back what every required sink has acknowledged, on a
+//!    full disk too.
 //!
 //! # On disk
 //!
 //! ```text
 //! lock                     who owns it
 //! last                     highest durable number and its time, told apart from the databases
+//! lost                     what best-effort sinks lost and have not been told
 //! reserve                  space for the day the disk is full
 //! <first seq>.gen/         a generation: a small sled database, and beside it
 //!     head                 stream and first number; written last at creation
@@ -28,8 +30,8 @@
 //! ```
 //!
 //! sled gives neither disk nor memory back while a database lives, so the log is a row of *generations*:
-//! the newest is written, rolled when it holds enough, and removed as a whole when every sink has
-//! acknowledged its last record. A generation covers the numbers from its name up to the next one's:
+//! the newest is written, rolled when it holds enough, and removed as a whole when every required sink
+//! has acknowledged its last record. A generation covers the numbers from its name up to the next one's:
 //! what lies in it beyond is never looked at. That is what makes failure simple. After a failed write
 //! or sync nothing more is written to a generation; the next one begins right after the last durable
 //! record, and its name, once on disk, is what seals the other. So a number is used at most once in a
@@ -45,7 +47,7 @@
 //! # Which file is about what
 //!
 //! `log` is the log itself; `survey` looks what lies in its directory, `open` takes it over in whatever
-//! state it was left; `bounds` drops the oldest; `salvage` replaces what is damaged with what `carve`
+//! state it was left; `bounds` drops the oldest, `losses` is what that and giving back cost best-effort sinks; `salvage` replaces what is damaged with what `carve`
 //! finds. `generation` is the only one that names sled; `newest`, `row`, `readers` are the generations
 //! being written, sealed and read; `parts` splits large values, `wholes` reads them back, `counts` is
 //! what is known of them; `sidecar`, `lock`, `reserve`, `quarantine` are the files beside; `disk` is
@@ -63,6 +65,7 @@ pub mod inspect;
 mod limits;
 mod lock;
 mod log;
+mod losses;
 mod newest;
 mod open;
 mod parts;
@@ -75,14 +78,14 @@ mod sidecar;
 mod survey;
 mod wholes;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use handle::{LogHandle, OwnedRecord};
 pub use limits::{MAX_AGE_DEFAULT, MAX_BYTES_DEFAULT, MAX_BYTES_MIN};
 pub use log::SledWal;
 use wire::{EncodedSchema, Kind, StreamId};
 
-use crate::sink::{Batch, BatchLimits};
+use crate::sink::{Batch, BatchLimits, Delivery};
 
 /// What is to be appended: a payload, encoded once. The log gives it its sequence number.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +123,7 @@ impl Default for WalOptions {
 pub struct WalStats {
     /// Bytes on disk, as the file system counts them.
     pub disk_bytes: u64,
-    /// Records held.
+    /// Records that wait for a required sink.
     pub records: u64,
     /// Generations held.
     pub generations: u64,
@@ -128,7 +131,7 @@ pub struct WalStats {
     pub last_seq: u64,
     /// Unix milliseconds of the record appended last, given back or not; `None` before the first.
     pub last_ms: Option<i64>,
-    /// Unix milliseconds of the oldest record held that some sink still waits for.
+    /// Unix milliseconds of the oldest record held that waits for a required sink.
     pub oldest_ms: Option<i64>,
     /// Records dropped because of the bounds, since this process opened the log.
     pub dropped_records: u64,
@@ -150,12 +153,20 @@ pub trait Wal: Send {
     /// generation with the next call.
     fn append(&mut self, record: &NewRecord<'_>) -> Result<u64, WalError>;
 
-    /// Registers a sink. A new one begins at the oldest record held; a known one where it was.
-    /// Returns its cursor: the highest sequence number it has acknowledged.
+    /// Registers a sink that records wait for. A new one begins at the oldest record held; a known one
+    /// where it was. Returns its cursor: the highest sequence number it has acknowledged.
     ///
     /// # Errors
     /// [`WalError`] when the cursor can't be read or written.
-    fn register(&mut self, sink: &str) -> Result<u64, WalError>;
+    fn register(&mut self, sink: &str) -> Result<u64, WalError> {
+        self.register_as(sink, Delivery::Required)
+    }
+
+    /// As [`Wal::register`]; records need not wait for it. A known sink may change between both.
+    ///
+    /// # Errors
+    /// As [`Wal::register`].
+    fn register_as(&mut self, sink: &str, delivery: Delivery) -> Result<u64, WalError>;
 
     /// Forgets the cursors of all sinks but these, and returns whose they were: records don't wait for
     /// a sink that is no longer configured.
@@ -173,8 +184,8 @@ pub trait Wal: Send {
 
     /// Moves a sink's cursor to `seq`; moving it back is ignored, and so is what lies beyond the end of
     /// the stream the sink is in. If that is the current one, the far side holds more than was ever
-    /// written here: the log was set back, and goes on in another stream. What every sink has acknowledged
-    /// is given back. Lazy: it becomes durable with the next append or [`Wal::flush`].
+    /// written here: the log was set back, and goes on in another stream. What every required sink has
+    /// acknowledged is given back. Lazy: it becomes durable with the next append or [`Wal::flush`].
     ///
     /// # Errors
     /// [`WalError`] when the sink isn't registered or the cursor can't be written.
@@ -182,6 +193,9 @@ pub trait Wal: Send {
 
     /// How the log stands.
     fn stats(&self) -> WalStats;
+
+    /// Records that best-effort sinks lost since this process opened the log, by sink.
+    fn lost(&self) -> &BTreeMap<String, u64>;
 
     /// Makes cursors durable.
     ///

@@ -29,6 +29,7 @@ use super::{
     limits::QUARANTINE_PART,
     lock,
     log::{Bounds, SledWal},
+    losses::Losses,
     newest::{Cursor, Cursors, Newest},
     quarantine::Quarantine,
     readers::Readers,
@@ -69,6 +70,7 @@ impl SledWal {
             newest: None,
             readers: Readers::default(),
             cursors: Cursors::new(),
+            losses: Losses::open(&disk, directory),
             reserve: Reserve::open(&disk, directory),
             quarantine: Quarantine::open(&disk, directory, quarantine_max),
             bounds,
@@ -119,11 +121,6 @@ impl SledWal {
         if is_lost {
             let gone_ms = self.last_ms.unwrap_or(0);
             self.untold = Some(salvage::uncertain("its generations are gone", gone_ms, gone_ms));
-        }
-        // What lies before is given back: it was acknowledged, even if that was not yet on disk.
-        let given_back_to = self.first_seq() - 1;
-        for cursor in self.cursors.values_mut().filter(|cursor| cursor.seq < given_back_to) {
-            *cursor = Cursor { seq: given_back_to, written: false };
         }
         let sinks: Vec<String> = self.cursors.keys().cloned().collect();
         for gap in self.row.iter_mut().filter_map(|entry| entry.gap.as_mut()) {

@@ -37,6 +37,23 @@ pub(super) struct OpenGap {
     pub(super) given: BTreeSet<String>,
 }
 
+impl OpenGap {
+    /// What of it a sink lost that had taken everything before `seq`.
+    pub(super) fn gap_from(&self, seq: u64) -> Gap {
+        let gap = &self.gap;
+        let Gap { first_seq, last_seq, records, samples, .. } = *gap;
+        let lost = Tally { records, samples, first_ms: gap.from_ms, last_ms: gap.to_ms };
+        let left = lost.after(first_seq, last_seq, seq.saturating_sub(1));
+        Gap {
+            first_seq: first_seq.max(seq).min(last_seq),
+            from_ms: left.first_ms,
+            records: left.records,
+            samples: left.samples,
+            ..gap.clone()
+        }
+    }
+}
+
 impl Entry {
     /// An entry for a gap whose file was written.
     pub(super) fn of_gap(stand_in: StandIn, path: PathBuf) -> Self {
@@ -54,29 +71,37 @@ impl Entry {
         }
     }
 
-    /// Records and samples after `acked_seq`. Where only a part lies after it, ticks are taken to be
-    /// alike and evenly spaced: counting them would mean opening the generation.
+    /// Records and samples after `acked_seq`, as [`Tally::after`] has them; a gap is there as a whole.
     pub(super) fn after(&self, acked_seq: u64) -> Tally {
-        if acked_seq < self.first_seq {
+        if self.gap.is_some() && acked_seq < self.last_seq {
             return self.tally;
         }
-        let left = self.last_seq.saturating_sub(acked_seq);
+        self.tally.after(self.first_seq, self.last_seq, acked_seq)
+    }
+}
+
+impl Tally {
+    /// Of a stretch from `first_seq` to `last_seq`, records and samples after `acked_seq`. Where only a
+    /// part lies after it, ticks are taken to be alike and evenly spaced: counting them would mean
+    /// opening the generation.
+    pub(super) fn after(self, first_seq: u64, last_seq: u64, acked_seq: u64) -> Self {
+        if acked_seq < first_seq {
+            return self;
+        }
+        let left = last_seq.saturating_sub(acked_seq);
         if left == 0 {
-            return Tally::default();
+            return Self::default();
         }
-        if self.gap.is_some() {
-            return self.tally;
-        }
-        let covered = self.last_seq + 1 - self.first_seq;
+        let covered = last_seq + 1 - first_seq;
         let part = |of: u64| share(of, left, covered);
-        let span = self.tally.last_ms.abs_diff(self.tally.first_ms);
+        let span = self.last_ms.abs_diff(self.first_ms);
         let later = share(span, covered - left, covered - 1);
         let later = i64::try_from(later).unwrap_or(0);
-        Tally {
-            records: part(self.tally.records),
-            samples: part(self.tally.samples),
-            first_ms: self.tally.first_ms.saturating_add(later),
-            last_ms: self.tally.last_ms,
+        Self {
+            records: part(self.records),
+            samples: part(self.samples),
+            first_ms: self.first_ms.saturating_add(later),
+            last_ms: self.last_ms,
         }
     }
 }

@@ -74,7 +74,7 @@ impl SledWal {
         }
         let path = entry.path.clone();
         // Opening makes sled cut off what it can't read: what is there is looked at before.
-        let carved = carve::scan(&path.join(DATA_FILE), first_seq.max(self.acked_seq() + 1))
+        let carved = carve::scan(&path.join(DATA_FILE), first_seq.max(self.unread_seq() + 1))
             .map_err(|source| WalError::Io { operation: "scan", path: path.clone(), source })?;
         match self.open_whole(&path, last_seq) {
             Ok((generation, schemas)) => {
@@ -114,7 +114,7 @@ impl SledWal {
             self.make_newest()?;
         }
         let Some(entry) = self.row.get(index) else { return Ok(()) };
-        let from = entry.first_seq.max(self.acked_seq() + 1);
+        let from = entry.first_seq.max(self.unread_seq() + 1);
         let damaged = Damaged {
             path: entry.path.clone(),
             stream: entry.stream,

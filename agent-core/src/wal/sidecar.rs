@@ -202,7 +202,8 @@ impl Witness {
     }
 }
 
-fn write(disk: &Disk, path: &Path, seq: u64, payload: &[u8]) -> io::Result<()> {
+/// Writes such a file durably, in place of what was there.
+pub(super) fn write(disk: &Disk, path: &Path, seq: u64, payload: &[u8]) -> io::Result<()> {
     // Far shorter than the longest payload: it always has an envelope.
     let bytes = envelope::encode(Kind::Part, seq, payload).unwrap_or_default();
     let mut aside = OsString::from(path);
@@ -215,7 +216,8 @@ fn write(disk: &Disk, path: &Path, seq: u64, payload: &[u8]) -> io::Result<()> {
     disk.sync_directory(path.parent().unwrap_or(path))
 }
 
-fn read(path: &Path) -> Option<(u64, Vec<u8>)> {
+/// Number and payload of such a file; `None` if it is absent or damaged.
+pub(super) fn read(path: &Path) -> Option<(u64, Vec<u8>)> {
     let bytes = fs::read(path).ok()?;
     let (found, _) = envelope::split_first(&bytes).ok()?;
     (found.kind == Kind::Part).then(|| (found.seq, found.payload.to_vec()))
