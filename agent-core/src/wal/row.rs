@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use wire::{Gap, StreamId};
+use wire::{Gap, GapReason, StreamId};
 
 use super::sidecar::{self, StandIn, Tally};
 
@@ -38,9 +38,13 @@ pub(super) struct OpenGap {
 }
 
 impl OpenGap {
-    /// What of it a sink lost that had taken everything before `seq`.
+    /// What of it a sink lost that had taken everything before `seq`. What damage took is told to each
+    /// in the same words.
     pub(super) fn gap_from(&self, seq: u64) -> Gap {
         let gap = &self.gap;
+        if gap.reason != GapReason::LogOverflow {
+            return gap.clone();
+        }
         let Gap { first_seq, last_seq, records, samples, .. } = *gap;
         let lost = Tally { records, samples, first_ms: gap.from_ms, last_ms: gap.to_ms };
         let left = lost.after(first_seq, last_seq, seq.saturating_sub(1));
