@@ -14,13 +14,14 @@ use anyhow::{Context as _, Result};
 use collectors::REGISTRY;
 use settings::Size;
 use sinks::{FileConfig, FileSink, Format, HttpConfig, HttpSink, Identity, StdoutSink};
-use wire::AgentId;
+use wire::{AgentId, InstanceId};
 
 use crate::{VERSION, heartbeat::Heart};
 
 /// What every plan of one agent is made with.
 pub(crate) struct Assembly {
     pub(crate) agent_id: AgentId,
+    pub(crate) instance_id: InstanceId,
     pub(crate) status: Status,
 }
 
@@ -56,7 +57,7 @@ impl Assembly {
         let max_bytes_per_second = sink.max_bytes_per_second.bytes();
         let sink: Box<dyn Sink> = match &sink.target {
             SinkTarget::Http(http) => {
-                let sink = http_sink(config, http, self.agent_id)?;
+                let sink = http_sink(http, self.identity(config))?;
                 phase = phase_of(self.agent_id, plan.interval);
                 plan.companions.push(self.heart(config, name, &sink, wake.clone()).beat());
                 Box::new(sink)
@@ -76,11 +77,16 @@ impl Assembly {
         Ok(())
     }
 
+    fn identity(&self, config: &Config) -> Identity {
+        let status = self.status.clone();
+        identity(config, self.agent_id, self.instance_id).with_log(move || status.last_seq())
+    }
+
     fn heart(&self, config: &Config, name: &str, sink: &HttpSink, back: Wake) -> Heart {
         Heart {
             client: sink.heartbeats(),
             sink: name.to_owned(),
-            identity: identity(config, self.agent_id),
+            identity: self.identity(config),
             interval: config.interval.get(),
             status: self.status.clone(),
             back,
@@ -112,10 +118,12 @@ pub(crate) fn collectors(config: &Config) -> Result<Vec<NamedCollector>, BuildEr
 /// # Errors
 /// Names the sink that can't be made.
 pub(crate) fn check_sinks(config: &Config) -> Result<()> {
-    let nobody = AgentId::from_bytes([0; 16]);
+    let nobody = (AgentId::from_bytes([0; 16]), InstanceId::from_bytes([0; 16]));
     for (name, sink) in &config.sinks {
         let checked = match &sink.target {
-            SinkTarget::Http(http) => http_sink(config, http, nobody).map(drop),
+            SinkTarget::Http(http) => {
+                http_sink(http, identity(config, nobody.0, nobody.1)).map(drop)
+            }
             SinkTarget::Stdout(_) => Ok(()),
             SinkTarget::File(file) => file_sink(config, file).map(drop),
         };
@@ -140,20 +148,20 @@ pub(crate) fn hostname(config: &Config) -> String {
     config.hostname.clone().or_else(kernel).unwrap_or_else(|| "localhost".to_owned())
 }
 
-fn identity(config: &Config, agent_id: AgentId) -> Identity {
+fn identity(config: &Config, agent_id: AgentId, instance_id: InstanceId) -> Identity {
     let config = config.clone();
-    Identity::new(agent_id, VERSION, move || hostname(&config))
+    Identity::new(agent_id, instance_id, VERSION, move || hostname(&config))
 }
 
-fn http_sink(config: &Config, http: &config::HttpConfig, agent_id: AgentId) -> Result<HttpSink> {
-    let sink_config = HttpConfig {
+fn http_sink(http: &config::HttpConfig, identity: Identity) -> Result<HttpSink> {
+    let config = HttpConfig {
         token: http.token.as_ref().map(|token| token.expose().to_owned()),
         ca_file: http.ca_file.clone(),
         batch_bytes: bytes(http.max_bytes_per_request),
         request_timeout: http.timeout.get(),
         ..HttpConfig::new(&http.url)
     };
-    Ok(HttpSink::new(sink_config, identity(config, agent_id), Rc::new(SystemClock))?)
+    Ok(HttpSink::new(config, identity, Rc::new(SystemClock))?)
 }
 
 fn file_sink(config: &Config, file: &config::FileConfig) -> Result<FileSink> {

@@ -45,6 +45,7 @@ impl Heart {
     fn heartbeat(&self) -> Heartbeat {
         Heartbeat {
             agent_id: self.identity.agent_id,
+            instance_id: self.identity.instance_id,
             stream_id: self.status.stream_id(),
             hostname: self.identity.hostname(),
             agent_version: self.identity.version.clone(),

@@ -41,7 +41,8 @@ async fn supervise(
 ) -> Result<()> {
     let mut signals = Signals::listen()?;
     let mut agent = open(&current.config)?;
-    let assembly = Assembly { agent_id: agent.id(), status: agent.status() };
+    let (agent_id, instance_id) = (agent.id(), agent.instance_id());
+    let assembly = Assembly { agent_id, instance_id, status: agent.status() };
     tracing::info!(
         version = VERSION, agent_id = %agent.id(), data_dir = %current.config.data_dir.display(),
         interval = %current.config.interval, "agent started"

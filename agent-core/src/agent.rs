@@ -13,7 +13,9 @@ use tokio::{
     task::{LocalSet, spawn_local},
     time::{Instant, timeout, timeout_at},
 };
-use wire::{AgentId, EncodedSchema, Kind, StreamId, api::LogStatus, limits, tick::TickEncoder};
+use wire::{
+    AgentId, EncodedSchema, InstanceId, Kind, StreamId, api::LogStatus, limits, tick::TickEncoder,
+};
 
 use crate::{
     builder::Builder,
@@ -35,6 +37,7 @@ use crate::{
 /// What outlives a reload: identity, log, counters.
 pub struct Agent {
     id: AgentId,
+    instance_id: InstanceId,
     version: String,
     clock: Rc<dyn Clock>,
     log: LogHandle,
@@ -134,6 +137,12 @@ impl Status {
         self.log.stream_id()
     }
 
+    /// Highest sequence number in the log.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.log.stats().last_seq
+    }
+
     /// How the log stands, as the sink of that name sees it.
     #[must_use]
     pub fn log(&self, sink: &str) -> LogStatus {
@@ -177,6 +186,7 @@ impl Agent {
     pub fn open(options: AgentOptions, wal: Box<dyn Wal>) -> Result<Self, AgentError> {
         Ok(Self {
             id: identity::load_or_create(&options.data_dir)?,
+            instance_id: identity::instance(),
             version: options.version,
             clock: Rc::new(SystemClock),
             log: LogHandle::spawn(wal).map_err(AgentError::Thread)?,
@@ -194,6 +204,12 @@ impl Agent {
     #[must_use]
     pub const fn id(&self) -> AgentId {
         self.id
+    }
+
+    /// Which process of this agent it is: drawn when it was opened.
+    #[must_use]
+    pub const fn instance_id(&self) -> InstanceId {
+        self.instance_id
     }
 
     /// A view for companions.

@@ -1,4 +1,8 @@
-//! Who this agent is: one id for as long as its data directory lives.
+//! Who this agent is: one id for as long as its data directory lives, and one for each start.
+//!
+//! A copied data directory is a copied identity: a hub that sees two processes in turn under one id
+//! refuses one of them. Deleting the file `agent-id` of one makes it an agent of its own; its log, and
+//! what waits there to be delivered, stays.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,7 +12,7 @@ use std::{
 };
 
 use uuid::Uuid;
-use wire::AgentId;
+use wire::{AgentId, InstanceId};
 
 const FILE_NAME: &str = "agent-id";
 
@@ -49,6 +53,12 @@ pub fn load_or_create(data_dir: &Path) -> Result<AgentId, IdentityError> {
         Err(error) if error.kind() == ErrorKind::NotFound => create(data_dir, &path),
         Err(source) => Err(IdentityError::Io { operation: "read", path, source }),
     }
+}
+
+/// The id of this start; kept nowhere.
+#[must_use]
+pub fn instance() -> InstanceId {
+    InstanceId::from(Uuid::new_v4())
 }
 
 fn parse(path: PathBuf, text: &str) -> Result<AgentId, IdentityError> {

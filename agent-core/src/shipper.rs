@@ -194,6 +194,7 @@ impl Shipper {
     fn succeeded(&mut self) {
         self.retry.reset();
         self.stats.up.set(true);
+        self.stats.identity_conflict.set(false);
         let most = self.sink.limits();
         self.limits.records = self.limits.records.saturating_mul(2).min(most.records);
         self.limits.bytes = self.limits.bytes.saturating_mul(2).min(most.bytes);
@@ -207,6 +208,7 @@ impl Shipper {
         match error {
             SinkError::Transient { reason, retry_after } => self.failed(reason, retry_after),
             SinkError::Refused { reason } => self.failed(reason, None),
+            SinkError::Conflict { reason } => self.conflict(reason),
             SinkError::Rejected { seq, reason } => self.rejected(batch, seq, reason),
             SinkError::TooLarge { reason } => self.too_large(batch, reason),
         }
@@ -256,6 +258,20 @@ impl Shipper {
 
     fn failed_to_read(&mut self, error: &WalError) -> Step {
         self.failed(error_chain(error), None)
+    }
+
+    /// The far side keeps two agents with one identity apart by refusing this one. When the other has
+    /// gone it takes our records again, so this goes on trying.
+    fn conflict(&mut self, reason: String) -> Step {
+        if !self.stats.identity_conflict.replace(true) {
+            tracing::error!(
+                sink = self.name,
+                reason,
+                "another agent uses this one's identity, keeping everything for the sink"
+            );
+            self.last_failure = Some(reason.clone());
+        }
+        self.failed(reason, None)
     }
 
     fn failed(&mut self, reason: String, retry_after: Option<Duration>) -> Step {

@@ -94,6 +94,13 @@ pub enum SinkError {
         /// What happened, and what would be right.
         reason: String,
     },
+    /// Another agent uses this one's identity, or its records. A person has to give one of the two an
+    /// identity of its own; the agent keeps everything and tries again.
+    #[error("{reason}")]
+    Conflict {
+        /// Who the other is as far as the far side knows, and what to do.
+        reason: String,
+    },
     /// This one record will never be taken: it is quarantined, a gap stands for it, the rest goes on.
     #[error("record {seq} rejected: {reason}")]
     Rejected {

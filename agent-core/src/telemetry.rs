@@ -84,6 +84,8 @@ pub struct SinkStats {
     pub rejected: Counter,
     /// Whether the last send succeeded.
     pub up: Cell<bool>,
+    /// Whether the far side says that another agent uses this one's identity.
+    pub identity_conflict: Cell<bool>,
 }
 
 macro_rules! metrics {
@@ -128,6 +130,8 @@ metrics! {
     WAL_BLOBS: gauge "holdfast_agent_wal_blob_bytes",
         "Bytes in blob files, which are not synced: anything but 0 is a fault.";
     SINK_UP: gauge "holdfast_agent_sink_up", "Whether the last send to the sink succeeded.";
+    SINK_CONFLICT: gauge "holdfast_agent_sink_identity_conflict",
+        "Whether the sink says that another agent uses this one's identity.";
     SINK_ACKED: counter "holdfast_agent_sink_acked_seq",
         "Highest sequence number that the sink acknowledged.";
     SINK_PENDING: gauge "holdfast_agent_sink_pending_records",
@@ -208,6 +212,7 @@ impl Telemetry {
             }
         };
         each(&SINK_UP, &|stats| flag(stats.up.get()));
+        each(&SINK_CONFLICT, &|stats| flag(stats.identity_conflict.get()));
         each(&SINK_ACKED, &|stats| count(stats.acked_seq.get()));
         each(&SINK_PENDING, &|stats| count(last_seq.saturating_sub(stats.acked_seq.get())));
         each(&SINK_SENDS, &|stats| count(stats.sends.get()));

@@ -3,6 +3,7 @@
 //! - [`config`]: the configuration file. [`clock`]: what time it is.
 //! - [`store`]: where records are kept, and what every implementation promises.
 //! - [`ingest`]: from a request's bytes to an acknowledgement. [`presence`]: who is there.
+//!   [`instances`]: which process speaks for an agent, and whether two do.
 //! - [`query`]: samples in buckets of time.
 //! - [`rules`], [`notify`]: what is watched for, and who is told.
 //! - [`api`]: all of it over HTTP. [`telemetry`]: the hub's own metrics.
@@ -12,6 +13,7 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod ingest;
+pub mod instances;
 pub mod notify;
 pub mod presence;
 pub mod query;

@@ -51,17 +51,12 @@ impl Known {
 }
 
 impl Presence {
-    /// Notes a heartbeat.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub fn beat(&self, heartbeat: Heartbeat, now_ms: i64) -> Result<(), String> {
-        check(&heartbeat)?;
+    /// Notes a heartbeat that [`check`] found good.
+    pub fn beat(&self, heartbeat: Heartbeat, now_ms: i64) {
         self.note(heartbeat.agent_id, now_ms, |known| {
             known.heartbeat = Some(heartbeat);
             known.heartbeat_ms = now_ms;
         });
-        Ok(())
     }
 
     /// Notes that something came of an agent.
@@ -111,7 +106,11 @@ impl Presence {
     }
 }
 
-fn check(heartbeat: &Heartbeat) -> Result<(), String> {
+/// Whether a heartbeat is within its bounds.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check(heartbeat: &Heartbeat) -> Result<(), String> {
     let check = |what: &str, text: &str, most: usize| match text {
         text if text.len() > most => {
             Err(format!("{what} is {} bytes long, at most {most}", text.len()))
@@ -131,13 +130,14 @@ fn check(heartbeat: &Heartbeat) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use wire::{StreamId, api::LogStatus};
+    use wire::{InstanceId, StreamId, api::LogStatus};
 
     use super::*;
 
     fn heartbeat(agent: u8) -> Heartbeat {
         Heartbeat {
             agent_id: AgentId::from_bytes([agent; 16]),
+            instance_id: InstanceId::from_bytes([agent; 16]),
             stream_id: StreamId::from_bytes([1; 16]),
             hostname: "web-1".into(),
             agent_version: "1".into(),
@@ -150,18 +150,18 @@ mod tests {
     #[test]
     fn offline_after_three_missed_heartbeats() {
         let presence = Presence::default();
-        presence.beat(heartbeat(1), 1_000).unwrap();
+        presence.beat(heartbeat(1), 1_000);
         presence.seen(AgentId::from_bytes([2; 16]), 1_000);
         assert_eq!(presence.online(15_999), 1);
         assert_eq!(presence.online(16_000), 0);
-        presence.beat(heartbeat(1), 20_000).unwrap();
+        presence.beat(heartbeat(1), 20_000);
         assert_eq!(presence.online(20_000), 1);
     }
 
     #[test]
     fn what_was_seen_is_given_once() {
         let presence = Presence::default();
-        presence.beat(heartbeat(1), 1_000).unwrap();
+        presence.beat(heartbeat(1), 1_000);
         presence.seen(AgentId::from_bytes([1; 16]), 2_000);
         let seen = Seen { agent_id: AgentId::from_bytes([1; 16]), at_ms: 2_000 };
         assert_eq!(presence.take_unsaved(), [seen]);
@@ -173,7 +173,7 @@ mod tests {
         let check = |change: fn(&mut Heartbeat), expected: &str| {
             let mut heartbeat = heartbeat(1);
             change(&mut heartbeat);
-            let error = Presence::default().beat(heartbeat, 0).unwrap_err();
+            let error = super::check(&heartbeat).unwrap_err();
             assert!(error.contains(expected), "{error}");
         };
         check(|h| h.hostname = "x".repeat(254), "hostname is 254 bytes long, at most 253");

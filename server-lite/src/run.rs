@@ -19,6 +19,7 @@ use crate::{
     clock::{self, Clock},
     config::Limits,
     ingest::Ingest,
+    instances::Instances,
     notify::{self, Notifier},
     presence::Presence,
     query::QueryLimits,
@@ -116,6 +117,7 @@ fn assemble(
     stopped: &watch::Receiver<bool>,
 ) -> Result<Arc<Hub>, HubError> {
     let (clock, presence) = (clock::system(), Arc::new(Presence::default()));
+    let instances = Arc::new(Instances::new(clock()));
     let telemetry = Arc::new(Telemetry::default());
     let rule_metrics = Arc::new(RuleMetrics::default());
     let alerts = AlertStore::open(&config.data_dir.join(alert_store::FILE))?;
@@ -129,6 +131,7 @@ fn assemble(
     let Limits { ingest_memory, query_series, query_points, .. } = config.limits;
     let ingest = Ingest::new(
         Arc::clone(&store),
+        Arc::clone(&instances),
         Arc::clone(&presence),
         Arc::clone(&telemetry),
         Arc::clone(&clock),
@@ -137,6 +140,7 @@ fn assemble(
     Ok(Arc::new(Hub {
         store,
         ingest,
+        instances,
         presence,
         telemetry,
         alerts,

@@ -30,6 +30,17 @@ pub struct Telemetry {
     schema_requests: AtomicU64,
 }
 
+/// How the agents stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// Agents whose heartbeat is recent.
+    pub online: usize,
+    /// Identities that two agents use now.
+    pub conflicts: usize,
+    /// Times that this began.
+    pub conflicts_begun: u64,
+}
+
 impl Telemetry {
     /// Counts an answered request.
     pub fn answered(&self, endpoint: &'static str, status: u16) {
@@ -48,16 +59,12 @@ impl Telemetry {
 
     /// Everything, in Prometheus's text format.
     #[must_use]
-    pub fn page(&self, store: &StoreStats, online: usize, rules: &RuleMetrics) -> String {
+    pub fn page(&self, store: &StoreStats, fleet: Fleet, rules: &RuleMetrics) -> String {
         let mut page = Page::default();
         self.requests_to(&mut page);
         self.ingest_to(&mut page);
         store_to(store, &mut page);
-        page.gauge(
-            "holdfast_hub_agents_online",
-            "Agents whose heartbeat is recent.",
-            online as f64,
-        );
+        fleet_to(fleet, &mut page);
         for figure in rules.figures() {
             page.one(figure.name, figure.kind, figure.help, figure.value as f64);
         }
@@ -128,6 +135,17 @@ fn store_to(store: &StoreStats, page: &mut Page) {
     for (name, help, value) in gauges {
         page.gauge(&format!("holdfast_hub_store_{name}"), help, value);
     }
+}
+
+fn fleet_to(fleet: Fleet, page: &mut Page) {
+    let Fleet { online, conflicts, conflicts_begun } = fleet;
+    let help = "Agents whose heartbeat is recent.";
+    page.gauge("holdfast_hub_agents_online", help, online as f64);
+    let help = "Identities that two agents use, as seen in the last two minutes.";
+    page.gauge("holdfast_hub_identities_in_conflict", help, conflicts as f64);
+    let help = "Times that two agents were found to use one identity.";
+    let name = "holdfast_hub_identity_conflicts_total";
+    page.one(name, MetricKind::Counter, help, conflicts_begun as f64);
 }
 
 /// What the kernel says of this process; absent where it says nothing.
@@ -204,12 +222,15 @@ mod tests {
         telemetry.answered("ingest", 413);
         let stored = Ingested { samples: 7, records: 2, ..Ingested::default() };
         telemetry.ingested(&stored, 100);
-        let page = telemetry.page(&StoreStats::default(), 3, &RuleMetrics::default());
+        let fleet = Fleet { online: 3, conflicts: 1, conflicts_begun: 2 };
+        let page = telemetry.page(&StoreStats::default(), fleet, &RuleMetrics::default());
         for line in [
             "holdfast_hub_http_requests_total{endpoint=\"ingest\",status=\"200\"} 2",
             "holdfast_hub_http_requests_total{endpoint=\"ingest\",status=\"413\"} 1",
             "# TYPE holdfast_hub_ingest_samples_total counter\nholdfast_hub_ingest_samples_total 7",
             "holdfast_hub_agents_online 3",
+            "holdfast_hub_identities_in_conflict 1",
+            "holdfast_hub_identity_conflicts_total 2",
         ] {
             assert!(page.contains(line), "{line} in\n{page}");
         }

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::Value;
 use wire::{
-    AgentId, EncodedSchema, Family, Kind, MetricKind, Schema, Series, StreamId, Tick,
+    AgentId, EncodedSchema, Family, InstanceId, Kind, MetricKind, Schema, Series, StreamId, Tick,
     api::IngestReply, envelope, request,
 };
 
@@ -83,10 +83,12 @@ fn body(agent: u8, first: u64) -> Vec<u8> {
     let schema = schema();
     let header = request::Header {
         agent_id: AgentId::from_bytes([agent; 16]),
+        instance_id: InstanceId::from_bytes([agent; 16]),
         stream_id: StreamId::from_bytes([agent; 16]),
         hostname: format!("host-{agent}"),
         agent_version: "test".into(),
         sent_ms: 0,
+        last_seq: None,
     };
     let record = |seq| {
         let tick = Tick::encode(time_of(seq), &[(schema.id, &[value_of(agent, seq); SERIES])]);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, SchemaId, StreamId};
+use crate::{AgentId, InstanceId, SchemaId, StreamId};
 
 /// Where records go.
 pub const INGEST_PATH: &str = "/api/v1/ingest";
@@ -12,6 +12,14 @@ pub const HEARTBEAT_PATH: &str = "/api/v1/heartbeat";
 pub const HEARTBEAT_INTERVAL_S: u64 = 5;
 /// An agent without a heartbeat for this long is offline, in seconds.
 pub const OFFLINE_AFTER_S: u64 = 15;
+
+/// [`ErrorBody::error`] of a refusal because two agents use one identity; status 409.
+pub const IDENTITY_CONFLICT: &str = "identity_conflict";
+/// What to do with an agent about it, after "stop this agent" or "one of the two". Its identity is one
+/// file; its log stays as it is.
+pub const IDENTITY_ADVICE: &str = "delete the file `agent-id` in its data directory \
+     (/var/lib/holdfast-agent unless configured otherwise) and start it again: it gets an identity of \
+     its own and delivers what waits in its log";
 
 /// Answer to an ingest request, after commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +39,8 @@ pub struct IngestReply {
 pub struct Heartbeat {
     /// The sender.
     pub agent_id: AgentId,
+    /// The process that sends.
+    pub instance_id: InstanceId,
     /// Its current stream.
     pub stream_id: StreamId,
     /// The host's name as it calls itself now.

@@ -221,6 +221,12 @@ pub fn split_first(bytes: &[u8]) -> Result<(Envelope<'_>, &[u8]), EnvelopeError>
     Ok((Envelope { kind, seq: u64::from_le_bytes(seq), payload }, rest))
 }
 
+/// The checksum that the header of a whole envelope carries; 0 where no header stands.
+#[must_use]
+pub fn checksum_in(envelope: &[u8]) -> u32 {
+    header_of(envelope).map_or(0, |header| le_u32(header, 12))
+}
+
 fn header_of(bytes: &[u8]) -> Result<&[u8; HEADER_BYTES], EnvelopeError> {
     bytes.first_chunk().ok_or(EnvelopeError::Truncated { have: bytes.len(), need: HEADER_BYTES })
 }

@@ -65,6 +65,12 @@ uuid_newtype! {
     StreamId
 }
 
+uuid_newtype! {
+    /// One process of an agent, drawn at random when it starts: tells a restart from a second host that
+    /// runs with a copied identity.
+    InstanceId
+}
+
 #[cfg(test)]
 mod tests {
     use super::AgentId;

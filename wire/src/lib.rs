@@ -3,7 +3,8 @@
 //! Types and codec only: nothing here reads a file, opens a socket or asks for the time.
 //!
 //! - [`limits`]: every bound of the protocol, by name.
-//! - [`id`]: who speaks ([`AgentId`]), and in which stream ([`StreamId`]).
+//! - [`id`]: who speaks ([`AgentId`]), as which process ([`InstanceId`]), and in which stream
+//!   ([`StreamId`]).
 //! - [`envelope`]: the fixed header that makes each record findable in raw bytes.
 //! - [`schema`]: the ordered list of series of one collector, named by its content hash.
 //! - [`tick`]: one tick's values, columnar.
@@ -28,6 +29,6 @@ pub mod token;
 pub use codec::CodecError;
 pub use envelope::{Envelope, EnvelopeError, Kind};
 pub use gap::{Gap, GapReason};
-pub use id::{AgentId, StreamId};
+pub use id::{AgentId, InstanceId, StreamId};
 pub use schema::{EncodedSchema, Family, MetricKind, Schema, SchemaId, Series};
 pub use tick::Tick;

@@ -12,8 +12,8 @@ use std::{io::Read as _, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentId, CodecError, EncodedSchema, Envelope, EnvelopeError, Gap, Kind, StreamId, Tick, codec,
-    envelope, limits,
+    AgentId, CodecError, EncodedSchema, Envelope, EnvelopeError, Gap, InstanceId, Kind, StreamId,
+    Tick, codec, envelope, limits,
 };
 
 /// Content type of an ingest body.
@@ -27,6 +27,8 @@ const ZSTD_LEVEL: i32 = 3;
 pub struct Header {
     /// The sender.
     pub agent_id: AgentId,
+    /// The process that sends.
+    pub instance_id: InstanceId,
     /// The stream that the records belong to.
     pub stream_id: StreamId,
     /// The host's name as it calls itself now.
@@ -35,6 +37,9 @@ pub struct Header {
     pub agent_version: String,
     /// Unix milliseconds by the sender's clock.
     pub sent_ms: i64,
+    /// Highest sequence number in the sender's log, if it says: a hub that holds more of the stream
+    /// holds what another log has written.
+    pub last_seq: Option<u64>,
 }
 
 /// A decoded request.
@@ -57,6 +62,15 @@ pub struct Record {
     pub body: Body,
     /// The envelope as it came, for who stores it whole.
     pub bytes: Vec<u8>,
+}
+
+impl Record {
+    /// The envelope's CRC32C: over kind, number and payload, so that two records of one number are the
+    /// same record if it is the same.
+    #[must_use]
+    pub fn checksum(&self) -> u32 {
+        envelope::checksum_in(&self.bytes)
+    }
 }
 
 /// What a record says.
@@ -300,10 +314,12 @@ mod tests {
     fn header() -> Header {
         Header {
             agent_id: AgentId::from_bytes([1; 16]),
+            instance_id: InstanceId::from_bytes([3; 16]),
             stream_id: StreamId::from_bytes([2; 16]),
             hostname: "web-1".into(),
             agent_version: "0.1.0".into(),
             sent_ms: 5,
+            last_seq: Some(9),
         }
     }
 
@@ -331,6 +347,11 @@ mod tests {
         let seqs: Vec<u64> = request.records.iter().map(|record| record.seq).collect();
         assert_eq!(seqs, [7, 9]);
         assert_eq!(request.records[1].bytes, second);
+        let sums: Vec<u32> = request.records.iter().map(Record::checksum).collect();
+        let tick = Tick::encode(1_000, &[(SchemaId([0; 8]), &[1.0, 2.5])]);
+        let again = envelope::encode(Kind::Metrics, 9, &tick).unwrap();
+        assert_eq!(sums[1], envelope::checksum_in(&again));
+        assert_ne!(sums[0], sums[1], "the number counts too");
     }
 
     #[test]

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use wire::{
-    AgentId, EncodedSchema, EnvelopeError, Family, Kind, MetricKind, Schema, Series, StreamId,
-    Tick, envelope, request,
+    AgentId, EncodedSchema, EnvelopeError, Family, InstanceId, Kind, MetricKind, Schema, Series,
+    StreamId, Tick, envelope, request,
 };
 
 /// When a workload begins unless told otherwise, in Unix milliseconds.
@@ -99,10 +99,12 @@ impl Host {
     fn header(&self) -> request::Header {
         request::Header {
             agent_id: AgentId::from_bytes(self.id),
+            instance_id: InstanceId::from_bytes(self.id),
             stream_id: StreamId::from_bytes(self.id),
             hostname: self.name.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             sent_ms: self.time_ms(),
+            last_seq: Some(self.ticks),
         }
     }
 }

@@ -221,6 +221,25 @@ async fn a_sink_that_is_away_gets_the_same_records_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_identity_drops_nothing_and_is_told_until_it_is_taken_again() {
+    let conflict = || Answer::Fail(SinkError::Conflict { reason: "two hosts".to_owned() });
+    let bench = Bench::new(2).await;
+    let told = RefCell::new(Vec::new());
+    let work = async {
+        while bench.seen.taken.get() < 2 {
+            bench.seen.news.notified().await;
+            told.borrow_mut().push(bench.stats.identity_conflict.get());
+        }
+    };
+    // One that is away in between says nothing new of it.
+    bench.ship(bench.sink([conflict(), conflict(), away()]), work).await;
+    assert_eq!(bench.sent(), [metrics(1..=2), metrics(1..=2), metrics(1..=2), metrics(1..=2)]);
+    assert_eq!(told.borrow()[..3], [true; 3]);
+    assert!(!bench.stats.identity_conflict.get());
+    assert_eq!(bench.stats.rejected.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_not_taken_is_sent_again() {
     let run = drain(4, [Answer::Take(1), Answer::Take(3)]).await;
     assert_eq!(run.sent(), [metrics(1..=4), metrics(2..=4), metrics([4])]);

@@ -10,6 +10,7 @@
 //! | 401 | `unauthorised` | no token, or not a good one |
 //! | 404, 405 | `not_found`, `method_not_allowed` | |
 //! | 408 | `timeout` | the body came too slowly |
+//! | 409 | `identity_conflict` | two agents use one identity: who the other is, and what to do |
 //! | 413 | `too_large` | send less at once |
 //! | 415 | `wrong_content_type` | |
 //! | 422 | `unsupported_version` | made by another version |
@@ -24,12 +25,13 @@ use axum::{
 };
 use wire::{
     EnvelopeError,
-    api::{BadRecord, ErrorBody},
+    api::{BadRecord, ErrorBody, IDENTITY_CONFLICT},
     request::RequestError,
 };
 
 use crate::{
     ingest::Refusal,
+    instances::Conflict,
     query::QueryError,
     rules::AlertStoreError,
     store::{IngestError, StoreError},
@@ -99,8 +101,15 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Request(error) => error.into(),
+            Refusal::Conflict(conflict) => conflict.into(),
             Refusal::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<Conflict> for ApiError {
+    fn from(conflict: Conflict) -> Self {
+        Self::new(409, IDENTITY_CONFLICT, conflict.to_string())
     }
 }
 
@@ -136,6 +145,7 @@ impl From<IngestError> for ApiError {
                 refusal.body.record = Some(BadRecord { index, seq });
                 refusal
             }
+            IngestError::Conflict { .. } => Self::new(409, IDENTITY_CONFLICT, error.to_string()),
             IngestError::Busy(_) => {
                 Self::new(429, "busy", error.to_string()).after(BUSY_RETRY_AFTER_S)
             }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{Hub, error::ApiError};
+use crate::telemetry::Fleet;
 
 /// A store that takes longer than this for one write is not ready.
 const READY_WITHIN: Duration = Duration::from_secs(2);
@@ -34,7 +35,12 @@ pub async fn readyz(State(hub): State<Arc<Hub>>) -> Result<Json<Value>, ApiError
 
 /// The hub's own metrics.
 pub async fn metrics(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
-    let online = hub.presence.online(hub.now_ms());
-    let page = hub.telemetry.page(&hub.store.stats(), online, &hub.rule_metrics);
+    let now_ms = hub.now_ms();
+    let fleet = Fleet {
+        online: hub.presence.online(now_ms),
+        conflicts: hub.instances.conflicts(now_ms).len(),
+        conflicts_begun: hub.instances.begun(),
+    };
+    let page = hub.telemetry.page(&hub.store.stats(), fleet, &hub.rule_metrics);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page)
 }

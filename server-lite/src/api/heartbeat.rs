@@ -12,11 +12,12 @@ use wire::{
 };
 
 use super::{Hub, body, error::ApiError};
+use crate::{instances::Caller, presence};
 
 /// Takes a heartbeat.
 ///
 /// # Errors
-/// [`ApiError`] when it isn't one.
+/// [`ApiError`] when it isn't one, or another agent has the same identity.
 pub async fn heartbeat(
     State(hub): State<Arc<Hub>>,
     request: Request,
@@ -26,7 +27,15 @@ pub async fn heartbeat(
         ApiError::new(400, "malformed", format!("the heartbeat is not one: {error}"))
     })?;
     let now_ms = hub.now_ms();
-    let beaten = hub.presence.beat(heartbeat, now_ms);
-    beaten.map_err(|wrong| ApiError::new(400, "malformed", format!("heartbeat: {wrong}")))?;
+    presence::check(&heartbeat)
+        .map_err(|wrong| ApiError::new(400, "malformed", format!("heartbeat: {wrong}")))?;
+    let caller = Caller {
+        agent_id: heartbeat.agent_id,
+        instance_id: heartbeat.instance_id,
+        host: &heartbeat.hostname,
+        addresses: &heartbeat.addresses,
+    };
+    hub.instances.admit(&caller, now_ms)?;
+    hub.presence.beat(heartbeat, now_ms);
     Ok(Json(HeartbeatReply { time_ms: now_ms }))
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use wire::{AgentId, StreamId, api::LogStatus};
 
 use super::{Hub, error::ApiError};
-use crate::{presence::Known, store::Agent};
+use crate::{instances::ConflictView, presence::Known, store::Agent};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,6 +48,9 @@ pub struct HostView {
     pub log: Option<LogStatus>,
     /// Series stored of it.
     pub series: u64,
+    /// Set while two agents use this identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<ConflictView>,
 }
 
 /// Every host.
@@ -57,7 +60,15 @@ pub struct HostView {
 pub async fn hosts(State(hub): State<Arc<Hub>>) -> Result<Json<Hosts>, ApiError> {
     let agents = hub.store.agents().await?;
     let time_ms = hub.now_ms();
-    Ok(Json(Hosts { time_ms, hosts: together(agents, hub.presence.all(), time_ms) }))
+    let mut hosts = together(agents, hub.presence.all(), time_ms);
+    let mut conflicts = hub.instances.conflicts(time_ms);
+    if !conflicts.is_empty() {
+        for host in &mut hosts {
+            let agent_id = host.agent_id.parse().ok();
+            host.conflict = agent_id.and_then(|agent_id| conflicts.remove(&agent_id));
+        }
+    }
+    Ok(Json(Hosts { time_ms, hosts }))
 }
 
 /// What is stored and what is said, agent by agent; those that have only said so far included.

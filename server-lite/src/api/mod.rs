@@ -41,6 +41,7 @@ use self::error::ApiError;
 use crate::{
     clock::Clock,
     ingest::Ingest,
+    instances::Instances,
     presence::Presence,
     query::QueryLimits,
     rules::{AlertStore, RuleMetrics},
@@ -54,6 +55,8 @@ pub struct Hub {
     pub store: Arc<dyn Store>,
     /// Takes requests.
     pub ingest: Ingest,
+    /// Which process speaks for an agent.
+    pub instances: Arc<Instances>,
     /// Who is there.
     pub presence: Arc<Presence>,
     /// What the hub counts of itself.

@@ -311,6 +311,7 @@ async fn presence_is_what_agents_say() {
     let hub = Running::start(directory.path(), None).await;
     let beat = json!({
         "agent_id": "01010101-0101-0101-0101-010101010101",
+        "instance_id": "03030303-0303-0303-0303-030303030303",
         "stream_id": "02020202-0202-0202-0202-020202020202",
         "hostname": "web-1", "agent_version": "0.1.0", "addresses": ["10.0.0.1"], "interval_ms": 10000,
         "log": { "last_seq": 7, "acked_seq": 5, "disk_bytes": 100, "pending_records": 2 },
@@ -331,6 +332,50 @@ async fn presence_is_what_agents_say() {
     assert_eq!((&host["host"], &host["online"]), (&json!("web-1"), &json!(true)));
     assert_eq!((&host["log"], &host["addresses"]), (&beat["log"], &beat["addresses"]));
     assert_eq!((&host["last_tick_ms"], &host["interval_ms"]), (&Value::Null, &json!(10_000)));
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_host_with_one_identity_is_refused_and_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let hub = Running::start(directory.path(), None).await;
+    let schema = schema("m", 1);
+    let first = FakeAgent::new(1, 1, &[&schema]);
+    let mut second = first.clone();
+    second.header.instance_id = wire::InstanceId::from_bytes([7; 16]);
+    second.header.hostname = "host-2".into();
+    assert_eq!(hub.ingest(&first.body(&[tick(1, &schema)])).await.status, 200);
+    // Other content under the same number: it gives way to the one that was heard of.
+    let other = Fake::Tick(1, vec![(schema.id, vec![9.0])]);
+    let refused = hub.ingest(&second.body(&[other, tick(2, &schema)])).await;
+    refused.check(409, "identity_conflict", "record 1 is stored already, with other content");
+    refused.check(409, "identity_conflict", "01010101-0101-0101-0101-010101010101");
+    refused.check(409, "identity_conflict", "on host host-1");
+    refused.check(409, "identity_conflict", "stop this agent, delete the file `agent-id`");
+    let refused = hub.ingest(&second.body(&[tick(2, &schema)])).await;
+    refused.check(409, "identity_conflict", "by another process on host host-1");
+    let beat = json!({
+        "agent_id": "01010101-0101-0101-0101-010101010101",
+        "instance_id": "07070707-0707-0707-0707-070707070707",
+        "stream_id": "02020202-0202-0202-0202-020202020202",
+        "hostname": "host-2", "agent_version": "1", "addresses": ["10.0.0.2"], "interval_ms": 1,
+        "log": { "last_seq": 7, "acked_seq": 5, "disk_bytes": 100, "pending_records": 2 },
+    });
+    let headers = [("content-type", "application/json")];
+    let beat = hub.send("POST", "/api/v1/heartbeat", &headers, beat.to_string().as_bytes()).await;
+    beat.check(409, "identity_conflict", "by another process on host host-1");
+
+    assert_eq!(hub.ingest(&first.body(&[tick(2, &schema)])).await.json()["acked_seq"], json!(2));
+    let hosts = hub.get("/api/v1/hosts").await.json();
+    let host = &hosts["hosts"][0];
+    assert_eq!((&host["host"], &host["online"]), (&json!("host-1"), &json!(false)));
+    let expected = json!([
+        { "host": "host-2", "addresses": ["10.0.0.2"] },
+        { "host": "host-1", "addresses": [] },
+    ]);
+    assert_eq!(host["conflict"]["hosts"], expected);
+    let metrics = hub.get("/metrics").await.body;
+    assert!(metrics.contains("holdfast_hub_identity_conflicts_total 1"), "{metrics}");
     hub.stop().await;
 }
 

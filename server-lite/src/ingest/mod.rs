@@ -13,13 +13,14 @@ use tokio::{
 };
 use wire::{
     api::IngestReply,
-    request::{self, Request, RequestError},
+    request::{self, Header, Request, RequestError},
 };
 
 use zstd::zstd_safe::get_frame_content_size;
 
 use crate::{
     clock::Clock,
+    instances::{Caller, Conflict, Instances},
     presence::Presence,
     store::{IngestBatch, IngestError, Store},
     telemetry::Telemetry,
@@ -36,6 +37,7 @@ const BODY_BYTES_MIN: usize = 4 << 10;
 /// Takes requests.
 pub struct Ingest {
     store: Arc<dyn Store>,
+    instances: Arc<Instances>,
     presence: Arc<Presence>,
     telemetry: Arc<Telemetry>,
     clock: Clock,
@@ -55,6 +57,9 @@ pub enum Refusal {
     /// It can't be read.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// Two agents use one identity.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// It can't be stored.
     #[error(transparent)]
     Store(#[from] IngestError),
@@ -65,6 +70,7 @@ impl Ingest {
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
+        instances: Arc<Instances>,
         presence: Arc<Presence>,
         telemetry: Arc<Telemetry>,
         clock: Clock,
@@ -72,7 +78,7 @@ impl Ingest {
     ) -> Self {
         let room = usize::try_from(memory_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let (room, decoders) = (Arc::new(Semaphore::new(room)), Arc::new(Semaphore::new(DECODERS)));
-        Self { store, presence, telemetry, clock, room, decoders }
+        Self { store, instances, presence, telemetry, clock, room, decoders }
     }
 
     /// Room for a body of so many bytes, if there is any now.
@@ -89,10 +95,19 @@ impl Ingest {
     pub async fn take(&self, body: Bytes, room: Room) -> Result<IngestReply, Refusal> {
         let body_bytes = body.len();
         let request = self.decode(&body).await?;
-        let agent_id = request.header.agent_id;
+        let header = request.header.clone();
+        let (agent_id, caller) = (header.agent_id, caller(&header));
         let received_ms = (self.clock)();
-        let stored = self.store.ingest(IngestBatch { request, body, received_ms }).await?;
+        let is_alone = self.instances.admit(&caller, received_ms)?;
+        let batch = IngestBatch { request, body, received_ms, is_alone };
+        let stored = self.store.ingest(batch).await;
         drop(room);
+        let stored = stored.map_err(|error| match error {
+            IngestError::Conflict { reason, .. } => {
+                Refusal::from(self.instances.diverged(&caller, reason, (self.clock)()))
+            }
+            other => other.into(),
+        })?;
         self.presence.seen(agent_id, received_ms);
         self.telemetry.ingested(&stored, body_bytes);
         Ok(IngestReply {
@@ -119,6 +134,15 @@ impl Ingest {
     }
 }
 
+fn caller(header: &Header) -> Caller<'_> {
+    Caller {
+        agent_id: header.agent_id,
+        instance_id: header.instance_id,
+        host: &header.hostname,
+        addresses: &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,7 +159,8 @@ mod tests {
             Arc::new(Embedded::open(&Options::new(directory.path())).unwrap());
         let (presence, telemetry) = (Arc::default(), Arc::default());
         let clock = crate::clock::system();
-        let ingest = Ingest::new(Arc::clone(&store), presence, telemetry, clock, 20_000);
+        let instances = Arc::new(Instances::new(clock()));
+        let ingest = Ingest::new(Arc::clone(&store), instances, presence, telemetry, clock, 20_000);
         let (first, second) = (ingest.room(10_000).unwrap(), ingest.room(1).unwrap());
         assert!(ingest.room(10_000).is_none(), "{first:?} {second:?}");
         let schema = schema("room", 1);

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use wire::{
-    AgentId, EncodedSchema, Family, Gap, GapReason, Kind, MetricKind, Schema, SchemaId, StreamId,
-    Tick, envelope, request,
+    AgentId, EncodedSchema, Family, Gap, GapReason, InstanceId, Kind, MetricKind, Schema, SchemaId,
+    StreamId, Tick, envelope, request,
 };
 
 use super::{
@@ -68,10 +68,12 @@ impl FakeAgent {
     pub(crate) fn new(agent: u8, stream: u8, schemas: &[&Arc<EncodedSchema>]) -> Self {
         let header = request::Header {
             agent_id: AgentId::from_bytes([agent; 16]),
+            instance_id: InstanceId::from_bytes([agent; 16]),
             stream_id: StreamId::from_bytes([stream; 16]),
             hostname: format!("host-{agent}"),
             agent_version: "1.0".into(),
             sent_ms: START_MS,
+            last_seq: None,
         };
         Self { header, send: schemas.iter().map(|schema| Arc::clone(schema)).collect() }
     }
@@ -88,6 +90,7 @@ impl FakeAgent {
             request: request::decode(&body).unwrap(),
             body: Bytes::from(body),
             received_ms: START_MS,
+            is_alone: true,
         }
     }
 
@@ -190,6 +193,10 @@ pub(crate) async fn run(store: &dyn Store) {
     of_two_samples_at_one_time_the_later_counts(store).await;
     series_are_selected_by_host_name_and_labels(store).await;
     agents_are_told_as_they_are(store).await;
+    other_content_under_a_stored_number_is_refused_whole(store).await;
+    a_gap_in_the_place_of_a_record_is_a_retry(store).await;
+    records_too_far_back_to_be_known_wait_until_the_agent_is_alone(store).await;
+    a_log_that_was_set_back_goes_on(store).await;
     store.maintain(START_MS, Duration::from_secs(30 * 24 * 60 * 60)).await.unwrap();
 }
 
@@ -338,4 +345,101 @@ async fn agents_are_told_as_they_are(store: &dyn Store) {
     let stream = found.streams.last().unwrap();
     assert_eq!((stream.acked_seq, stream.last_tick_ms), (2, Some(time_of(2))));
     check_samples(store, "renamed", "agents", &[1, 2]).await;
+}
+
+/// A request of which another process of the same agent was heard moments ago.
+async fn send_contested(
+    store: &dyn Store,
+    agent: &FakeAgent,
+    records: &[Fake],
+) -> Result<Ingested, IngestError> {
+    store.ingest(IngestBatch { is_alone: false, ..agent.batch(records) }).await
+}
+
+/// The tick of that number on another host: its values are the next one's.
+fn elsewhere(seq: u64, schema: &EncodedSchema) -> Fake {
+    let Fake::Tick(_, values) = tick(seq + 1, schema) else { unreachable!("a tick is one") };
+    Fake::Tick(seq, values)
+}
+
+async fn other_content_under_a_stored_number_is_refused_whole(store: &dyn Store) {
+    let schema = schema("cloned", 1);
+    let mut agent = FakeAgent::new(11, 1, &[&schema]);
+    let ticks: Vec<Fake> = (1..=5).map(|seq| tick(seq, &schema)).collect();
+    assert_eq!(agent.send(store, &ticks).await.acked_seq, 5);
+    // Same numbers at the same times: two hosts, whether or not the other is heard of.
+    let clone: Vec<Fake> = (4..=9).map(|seq| elsewhere(seq, &schema)).collect();
+    for is_alone in [false, true] {
+        let batch = IngestBatch { is_alone, ..agent.batch(&clone) };
+        let error = store.ingest(batch).await.unwrap_err();
+        assert!(matches!(error, IngestError::Conflict { seq: 4, .. }), "{error:?}");
+        assert!(error.to_string().contains("record 4 is stored already"), "{error}");
+    }
+    // One that ends before what is stored, although nothing of it can be compared.
+    agent.header.last_seq = Some(3);
+    let error = send_contested(store, &agent, &[]).await.unwrap_err();
+    assert!(error.to_string().contains("its log ends with 3"), "{error}");
+    agent.header.last_seq = Some(6);
+    let again = send_contested(store, &agent, &ticks).await.unwrap();
+    assert_eq!((again.acked_seq, again.duplicates), (5, 5), "a retry is one");
+    assert_eq!(agent.send(store, &[tick(6, &schema)]).await.acked_seq, 6);
+    check_samples(store, "host-11", "cloned", &[1, 2, 3, 4, 5, 6]).await;
+    assert_eq!(gaps_of(store, "host-11").await, []);
+}
+
+async fn a_gap_in_the_place_of_a_record_is_a_retry(store: &dyn Store) {
+    let schema = schema("replaced", 1);
+    let agent = FakeAgent::new(12, 1, &[&schema]);
+    let rejected = Fake::Gap(2, gap(2, 2));
+    let dropped = Fake::Gap(5, gap(3, 5));
+    agent.send(store, &[tick(1, &schema), rejected.clone(), tick(3, &schema)]).await;
+    // The reply was lost; the agent has crashed and knows nothing of the replacement any more.
+    let again = [tick(1, &schema), tick(2, &schema), tick(3, &schema), tick(4, &schema)];
+    assert_eq!(send_contested(store, &agent, &again).await.unwrap().acked_seq, 4);
+    assert_eq!(agent.send(store, &[tick(5, &schema)]).await.acked_seq, 5);
+    // Again the reply was lost, and then the log has dropped what it waited with.
+    let overflow = [rejected, dropped, tick(6, &schema)];
+    assert_eq!(send_contested(store, &agent, &overflow).await.unwrap().acked_seq, 6);
+    check_samples(store, "host-12", "replaced", &[1, 3, 4, 5, 6]).await;
+}
+
+async fn records_too_far_back_to_be_known_wait_until_the_agent_is_alone(store: &dyn Store) {
+    let schema = schema("far_back", 1);
+    let agent = FakeAgent::new(13, 1, &[&schema]);
+    let ticks: Vec<Fake> = (1..=2_000).map(|seq| tick(seq, &schema)).collect();
+    agent.send(store, &ticks).await;
+    let error = send_contested(store, &agent, &ticks[..5]).await.unwrap_err();
+    assert!(matches!(error, IngestError::Busy(_)), "{error:?}");
+    assert_eq!(send_contested(store, &agent, &ticks).await.unwrap().duplicates, 2_000);
+    let again = agent.send(store, &ticks[..5]).await;
+    assert_eq!((again.acked_seq, again.duplicates), (2_000, 5));
+}
+
+async fn a_log_that_was_set_back_goes_on(store: &dyn Store) {
+    let schema = schema("restored", 1);
+    let mut agent = FakeAgent::new(14, 1, &[&schema]);
+    let ticks: Vec<Fake> = (1..=5).map(|seq| tick(seq, &schema)).collect();
+    agent.send(store, &ticks).await;
+    // A snapshot of when record 2 was the last; time has gone on.
+    let late = |seq: u64| {
+        let values = vec![(schema.id, vec![value_of(seq + 10, 0)])];
+        Fake::TickAt(seq, time_of(seq + 10), values)
+    };
+    agent.header.last_seq = Some(3);
+    let error = send_contested(store, &agent, &[late(3)]).await.unwrap_err();
+    assert!(matches!(error, IngestError::Conflict { .. }), "{error:?}");
+    assert_eq!(agent.send(store, &[late(3)]).await.acked_seq, 3);
+    let again = send_contested(store, &agent, &[late(3), late(4)]).await.unwrap();
+    assert_eq!((again.acked_seq, again.duplicates), (4, 1));
+    check_samples(store, "host-14", "restored", &[1, 2, 3, 4, 5, 13, 14]).await;
+    assert_eq!(gaps_of(store, "host-14").await, []);
+    // Set back once more, and no two streams of one name.
+    agent.header.last_seq = Some(3);
+    let later = Fake::TickAt(3, time_of(20), vec![(schema.id, vec![value_of(20, 0)])]);
+    assert_eq!(agent.send(store, &[later]).await.acked_seq, 3);
+    check_samples(store, "host-14", "restored", &[1, 2, 3, 4, 5, 13, 14, 20]).await;
+    let agents = store.agents().await.unwrap();
+    let found = agents.iter().find(|one| one.agent_id == agent.header.agent_id).unwrap();
+    assert_eq!(found.streams.len(), 3);
+    assert_eq!(found.streams.last().unwrap().stream_id, agent.header.stream_id);
 }

@@ -4,6 +4,8 @@
 //!   and power loss.
 //! - **Exactly once.** `(agent_id, stream_id, seq)` names a record. Its data and the stream's
 //!   highest `seq` are committed together, so a record that comes again is skipped.
+//! - **One writer a stream.** A number that comes again with other content is no retry: nothing of
+//!   that request is stored or acknowledged, and who sends it is told ([`IngestError::Conflict`]).
 //! - **At once, at any age.** What is acknowledged is read by the next query, however old it is.
 //! - **Nothing vanishes silently.** Gap records and holes that no gap record explains are in the
 //!   ledger.
@@ -98,6 +100,10 @@ pub struct IngestBatch {
     pub body: Bytes,
     /// Unix milliseconds when it came.
     pub received_ms: i64,
+    /// Whether no other process of this agent was heard of lately. Then other content under numbers
+    /// that are stored means that its log was set back, if it is of a later time: the agent goes on,
+    /// and what it had sent before is kept as a stream of its own.
+    pub is_alone: bool,
 }
 
 /// What became of a request.
@@ -126,6 +132,14 @@ pub enum IngestError {
         /// Its sequence number.
         seq: u64,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody else writes this stream: what it brings under this number is not what is stored.
+    #[error("{reason}")]
+    Conflict {
+        /// The lowest number of which that is known.
+        seq: u64,
+        /// How it is known.
         reason: String,
     },
     /// More waits to be written than may: ask again.

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, rc::Rc, time::Duration};
 
 use reqwest::Url;
-use wire::{AgentId, StreamId, limits, request::Header};
+use wire::{AgentId, InstanceId, StreamId, limits, request::Header};
 
 /// Time to connect, TLS included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,19 +116,31 @@ pub(crate) fn base_url(text: &str) -> Result<Url, HttpConfigError> {
 pub struct Identity {
     /// This agent.
     pub agent_id: AgentId,
+    /// Which process of it: another one for each start, one for all sinks of a process.
+    pub instance_id: InstanceId,
     /// Its version.
     pub version: String,
     hostname: Rc<dyn Fn() -> String>,
+    last_seq: Option<Rc<dyn Fn() -> u64>>,
 }
 
 impl Identity {
     /// An agent on a host that is called what `hostname` says at the time.
     pub fn new(
         agent_id: AgentId,
+        instance_id: InstanceId,
         version: impl Into<String>,
         hostname: impl Fn() -> String + 'static,
     ) -> Self {
-        Self { agent_id, version: version.into(), hostname: Rc::new(hostname) }
+        let (version, hostname) = (version.into(), Rc::new(hostname));
+        Self { agent_id, instance_id, version, hostname, last_seq: None }
+    }
+
+    /// Tells the hub the highest number in the log, too, so that it sees when a log was set back: by
+    /// a restored snapshot, or a copy that went on elsewhere.
+    #[must_use]
+    pub fn with_log(self, last_seq: impl Fn() -> u64 + 'static) -> Self {
+        Self { last_seq: Some(Rc::new(last_seq)), ..self }
     }
 
     /// The host's name now, such that a hub takes it: a kernel takes any bytes.
@@ -140,23 +152,27 @@ impl Identity {
         name
     }
 
-    pub(crate) fn header(&self, stream_id: StreamId, sent_ms: i64) -> Header {
+    /// `sending` is the highest number that goes along: the log holds at least that.
+    pub(crate) fn header(&self, stream_id: StreamId, sending: u64, sent_ms: i64) -> Header {
         Header {
             agent_id: self.agent_id,
+            instance_id: self.instance_id,
             stream_id,
             hostname: self.hostname(),
             agent_version: self.version.clone(),
             sent_ms,
+            last_seq: self.last_seq.as_ref().map(|last_seq| last_seq().max(sending)),
         }
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { agent_id, version, .. } = self;
+        let Self { agent_id, instance_id, version, .. } = self;
         let hostname = self.hostname();
         let mut shown = f.debug_struct("Identity");
-        shown.field("agent_id", agent_id).field("version", version);
+        shown.field("agent_id", agent_id).field("instance_id", instance_id);
+        shown.field("version", version);
         shown.field("hostname", &hostname).finish()
     }
 }
@@ -196,17 +212,33 @@ mod tests {
         assert!(!format!("{config:?}").contains("hush"));
     }
 
+    fn identity(hostname: impl Fn() -> String + 'static) -> Identity {
+        let (agent_id, instance_id) =
+            (AgentId::from_bytes([1; 16]), InstanceId::from_bytes([2; 16]));
+        Identity::new(agent_id, instance_id, "0", hostname)
+    }
+
+    #[test]
+    fn a_log_is_never_said_to_hold_less_than_what_is_sent() {
+        let stream_id = StreamId::from_bytes([3; 16]);
+        let check = |identity: &Identity, sending, expected| {
+            assert_eq!(identity.header(stream_id, sending, 0).last_seq, expected);
+        };
+        check(&identity(String::new), 7, None);
+        let told = identity(String::new).with_log(|| 5);
+        check(&told, 4, Some(5));
+        check(&told, 7, Some(7));
+    }
+
     #[test]
     fn any_hostname_is_made_fit() {
         let check = |name: &'static str, expected: &str| {
-            let identity = Identity::new(AgentId::from_bytes([1; 16]), "0", || name.to_owned());
-            assert_eq!(identity.hostname(), expected);
+            assert_eq!(identity(move || name.to_owned()).hostname(), expected);
         };
         check("web-1", "web-1");
         check("we\nb\u{7f}", "web");
         check("", "");
         let long = "é".repeat(200);
-        let identity = Identity::new(AgentId::from_bytes([1; 16]), "0", move || long.clone());
-        assert_eq!(identity.hostname().len(), 252);
+        assert_eq!(identity(move || long.clone()).hostname().len(), 252);
     }
 }

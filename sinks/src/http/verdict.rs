@@ -8,14 +8,14 @@ use reqwest::{
     header::{HeaderMap, LOCATION, RETRY_AFTER},
 };
 use serde::de::DeserializeOwned;
-use wire::api::ErrorBody;
+use wire::api::{ErrorBody, IDENTITY_ADVICE, IDENTITY_CONFLICT};
 
 use super::transport::Reply;
 
 /// A hub that says to come back later than this is asked again all the same: its word may be old.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// Bytes of a hub's message that are repeated.
-const MESSAGE_BYTES_MAX: usize = 512;
+const MESSAGE_BYTES_MAX: usize = 1_024;
 
 /// The answer, if it is one; `what` is the request, for messages.
 pub(crate) fn judge<T: DeserializeOwned>(
@@ -46,10 +46,7 @@ fn refusal(what: &str, reply: &Reply, now_ms: i64) -> SinkError {
         401 => refused(": set the hub's token here, and check both clocks"),
         403 => refused(": this agent may not write there, check its token"),
         404 | 405 => refused(": no hub answers there, check `url`"),
-        409 => refused(
-            ": another agent has this one's identity; if this host was cloned, remove `agent-id` \
-             from its data directory",
-        ),
+        409 => conflict(what, &said, body.as_ref()),
         413 => SinkError::TooLarge { reason: said },
         408 | 425 | 429 | 500.. => SinkError::Transient {
             reason: format!("{what}: {said}"),
@@ -58,6 +55,18 @@ fn refusal(what: &str, reply: &Reply, now_ms: i64) -> SinkError {
         300..400 => refused(&redirected(&reply.headers)),
         _ => refused(": check that `url` leads to a hub of this version"),
     }
+}
+
+/// Two agents use one identity. The hub says who the other is and what to do; what isn't a hub's word
+/// leaves that to us.
+fn conflict(what: &str, said: &str, body: Option<&ErrorBody>) -> SinkError {
+    let is_told = body.is_some_and(|body| body.error == IDENTITY_CONFLICT);
+    let advice = if is_told {
+        String::new()
+    } else {
+        format!(": stop one of the two agents, {IDENTITY_ADVICE}")
+    };
+    SinkError::Conflict { reason: format!("{what}: {said}{advice}") }
 }
 
 /// The status, and the hub's own words if they are there.
@@ -137,6 +146,7 @@ mod tests {
                 ("transient", format!("{reason} {retry_after:?}"))
             }
             Err(SinkError::Refused { reason }) => ("refused", reason),
+            Err(SinkError::Conflict { reason }) => ("conflict", reason),
             Err(SinkError::Rejected { seq, reason }) => ("rejected", format!("{seq} {reason}")),
             Err(SinkError::TooLarge { reason }) => ("too large", reason),
         }
@@ -163,7 +173,9 @@ mod tests {
         check(&reply(403, &[], ""), "refused", "check its token");
         check(&reply(404, &[], ""), "refused", "check `url`");
         check(&reply(405, &[], ""), "refused", "check `url`");
-        check(&reply(409, &[], body), "refused", "remove `agent-id`");
+        check(&reply(409, &[], body), "conflict", "delete the file `agent-id`");
+        let told = r#"{"error":"identity_conflict","message":"also on web-2: do this"}"#;
+        check(&reply(409, &[], told), "conflict", "POST x: 409: also on web-2: do this");
         check(&reply(413, &[], body), "too large", "413: what was");
         check(&reply(415, &[], body), "refused", "of this version");
         check(&reply(408, &[], ""), "transient", "408 Request Timeout");

@@ -15,7 +15,7 @@ use wire::{
 
 use crate::{
     fixture,
-    hub::{self, AGENT, Hub, NOW_MS},
+    hub::{self, AGENT, Hub, INSTANCE, NOW_MS},
 };
 
 fn says(acked_seq: u64, need_schemas: &[wire::SchemaId]) -> String {
@@ -46,6 +46,7 @@ async fn schemas_go_along_only_when_the_hub_asks() {
     assert_eq!(seen, [(vec![1, 2, 3], 0), (vec![1, 2, 3], 2), (vec![4, 5], 0)]);
     let request = hub.seen()[1].request();
     assert_eq!(request.header.agent_id, AGENT);
+    assert_eq!(request.header.instance_id, INSTANCE);
     assert_eq!(request.header.stream_id, fixture::STREAM);
     assert_eq!(request.header.hostname, "web-1");
     assert_eq!(request.header.agent_version, "0.1.0");
@@ -123,13 +124,16 @@ async fn refusals_say_who_should_react() {
         (401, "set the hub's token"),
         (403, "may not write"),
         (404, "check `url`"),
-        (409, "remove `agent-id`"),
     ] {
         hub.will_say(status, &[], "");
         let error = sink.send(&fixture::ticks([1])).await.unwrap_err();
         let SinkError::Refused { reason } = error else { panic!("{status}: {error}") };
         assert!(reason.contains(advice), "{status}: {reason}");
     }
+    hub.will_say(409, &[], "");
+    let error = sink.send(&fixture::ticks([1])).await.unwrap_err();
+    let SinkError::Conflict { reason } = error else { panic!("{error}") };
+    assert!(reason.contains("delete the file `agent-id`"), "{reason}");
     assert_eq!(sink.send(&fixture::ticks([1])).await.unwrap(), 1, "and then it works");
 }
 
@@ -198,6 +202,7 @@ async fn presence_is_said_over_the_same_client() {
     let beats = HttpSink::new(config, hub::identity(), hub::clock()).unwrap().heartbeats();
     let status = Heartbeat {
         agent_id: AGENT,
+        instance_id: INSTANCE,
         stream_id: fixture::STREAM,
         hostname: "web-1".into(),
         agent_version: "0.1.0".into(),

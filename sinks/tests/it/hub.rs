@@ -18,12 +18,13 @@ use axum::{
 use sinks::{HttpConfig, HttpSink, Identity};
 use tokio::net::TcpListener;
 use wire::{
-    AgentId, SchemaId, StreamId,
+    AgentId, InstanceId, SchemaId, StreamId,
     api::{BadRecord, ErrorBody, HeartbeatReply, IngestReply},
     request::{self, Request},
 };
 
 pub(crate) const AGENT: AgentId = AgentId::from_bytes([1; 16]);
+pub(crate) const INSTANCE: InstanceId = InstanceId::from_bytes([3; 16]);
 pub(crate) const NOW_MS: i64 = 1_800_000_000_000;
 
 /// A request as it came.
@@ -173,7 +174,7 @@ pub(crate) fn clock() -> Rc<TestClock> {
 }
 
 pub(crate) fn identity() -> Identity {
-    Identity::new(AGENT, "0.1.0", || "web-1".to_owned())
+    Identity::new(AGENT, INSTANCE, "0.1.0", || "web-1".to_owned())
 }
 
 pub(crate) fn sink(url: &str) -> HttpSink {

@@ -10,12 +10,14 @@ use super::{
     head,
     incoming::{Incoming, Plan, Record, What, plan},
     ledger, registry, schemas,
+    sums::Comparison,
     writer::Writing,
 };
 use crate::store::{IngestError, Ingested};
 
 /// Bytes of one stream that may wait to be sealed.
 const HEAD_BYTES_MAX: u64 = 64 << 20;
+
 /// Stores what is new in a request.
 ///
 /// # Errors
@@ -28,7 +30,10 @@ pub(crate) fn apply(
     let connection = writing.connection;
     let agent = writing.catalog.known(connection, incoming.header.agent_id);
     let plan = match agent.map_err(database("read agent"))? {
-        Some(agent) => plan_for(connection, agent, incoming)?,
+        Some(agent) => {
+            admit(connection, agent, incoming)?;
+            plan_for(connection, agent, incoming)?
+        }
         None => {
             writing.after.tally.agents += 1;
             plan(incoming, None, |_| None)?
@@ -36,6 +41,53 @@ pub(crate) fn apply(
     };
     store(writing, incoming, &plan, series_max)
         .map_err(|source| database("store request")(source).into())
+}
+
+/// Lets in what the stream's own writer sends: what is there already has to be what is sent again.
+fn admit(
+    connection: &Connection,
+    agent: &mut AgentState,
+    incoming: &Incoming,
+) -> Result<(), IngestError> {
+    let Some(stream) = agent.streams.get(&incoming.header.stream_id) else { return Ok(()) };
+    let Some((seq, reason)) = contradiction(stream, incoming)? else { return Ok(()) };
+    let latest_ms = agent.streams.values().filter_map(|stream| stream.last_tick_ms).max();
+    let is_later = incoming.first_tick_ms().zip(latest_ms).is_some_and(|(new, old)| new > old);
+    if !(incoming.is_alone && is_later) {
+        return Err(IngestError::Conflict { seq, reason });
+    }
+    let aside = agent.set_aside(connection, incoming.header.stream_id);
+    let aside = aside.map_err(database("set stream aside"))?;
+    tracing::warn!(
+        host = incoming.header.hostname, agent = %incoming.header.agent_id,
+        stream = %incoming.header.stream_id, aside = aside.map(tracing::field::display), reason,
+        "an agent's log was set back, what it had sent before is kept as a stream of its own"
+    );
+    Ok(())
+}
+
+/// Why a request can't come from who wrote what is stored: the number at fault, and in words.
+fn contradiction(
+    stream: &StreamState,
+    incoming: &Incoming,
+) -> Result<Option<(u64, String)>, IngestError> {
+    let acked = stream.acked_seq;
+    if let Some(last) = incoming.header.last_seq.filter(|last| *last < acked) {
+        let reason = format!("records up to {acked} are stored, but its log ends with {last}");
+        return Ok(Some((last + 1, reason)));
+    }
+    let again = incoming.records.iter().take_while(|record| record.seq <= acked);
+    match stream.sums.compare(again.map(|record| (record.seq, record.sum))) {
+        Comparison::Differs(seq) => {
+            let reason = format!("record {seq} is stored already, with other content");
+            Ok(Some((seq, reason)))
+        }
+        // Who crashed and has started again sends them again; so does another that is behind.
+        Comparison::Unknown if !incoming.is_alone => Err(IngestError::Busy(
+            "another process of this agent was heard of moments ago, and may have sent these records",
+        )),
+        Comparison::Unknown | Comparison::Same => Ok(None),
+    }
 }
 
 fn plan_for(
@@ -143,6 +195,7 @@ fn take(
         insert_head(connection, stream, incoming, taken, span)?;
     }
     stream.acked_seq = taken.last().map_or(stream.acked_seq, |last| last.seq);
+    taken.iter().for_each(|record| stream.sums.push(record.seq, record.sum));
     stream.save(connection, received_ms)?;
     Ok(super::seal::is_due(stream).then_some(stream.row))
 }

@@ -7,7 +7,10 @@
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use sha2::{Digest as _, Sha256};
 use wire::{AgentId, SchemaId, StreamId, request::Header};
+
+use super::sums::Sums;
 
 /// Agents remembered; beyond that all are forgotten at once.
 const AGENTS_MAX: usize = 20_000;
@@ -47,12 +50,14 @@ pub(crate) struct SchemaState {
 }
 
 /// A stream of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamState {
     /// Its row.
     pub(crate) row: i64,
     /// Highest sequence number stored.
     pub(crate) acked_seq: u64,
+    /// What the records up to it were.
+    pub(crate) sums: Sums,
     /// Time of its latest tick.
     pub(crate) last_tick_ms: Option<i64>,
     /// Number of the next row in its head.
@@ -175,12 +180,35 @@ impl AgentState {
                 Ok(vacant.insert(StreamState {
                     row,
                     acked_seq,
+                    sums: Sums::default(),
                     last_tick_ms: None,
                     head_next: 0,
                     head,
                 }))
             }
         }
+    }
+}
+
+impl AgentState {
+    /// Keeps a stream as it is under another name, so that it can begin anew under its own. The name
+    /// is made of the old one and the row, which is used once.
+    pub(crate) fn set_aside(
+        &mut self,
+        connection: &Connection,
+        stream_id: StreamId,
+    ) -> rusqlite::Result<Option<StreamId>> {
+        let Some(stream) = self.streams.remove(&stream_id) else { return Ok(None) };
+        let mut hash = Sha256::new_with_prefix(stream_id.as_bytes());
+        hash.update(stream.row.to_le_bytes());
+        let mut name = [0; 16];
+        name.copy_from_slice(&hash.finalize()[..16]);
+        connection
+            .prepare_cached("UPDATE streams SET uuid = ?2 WHERE id = ?1")?
+            .execute(params![stream.row, name.as_slice()])?;
+        let name = StreamId::from_bytes(name);
+        self.streams.insert(name, stream);
+        Ok(Some(name))
     }
 }
 
@@ -191,7 +219,7 @@ impl StreamState {
             .prepare_cached(
                 "UPDATE streams SET acked_seq = ?2, last_tick_ms = ?3, last_write_ms = ?4, \
                  head_next = ?5, head_ticks = ?6, head_samples = ?7, head_bytes = ?8, \
-                 head_since_ms = ?9 WHERE id = ?1",
+                 head_since_ms = ?9, sums = ?10 WHERE id = ?1",
             )?
             .execute(params![
                 self.row,
@@ -203,6 +231,7 @@ impl StreamState {
                 self.head.samples.cast_signed(),
                 self.head.bytes.cast_signed(),
                 self.head.since_ms,
+                self.sums.encode(),
             ])?;
         Ok(())
     }
@@ -246,7 +275,7 @@ fn load_streams(
     connection
         .prepare_cached(
             "SELECT uuid, id, acked_seq, last_tick_ms, head_next, head_ticks, head_samples, \
-             head_bytes, head_since_ms FROM streams WHERE agent = ?1",
+             head_bytes, head_since_ms, sums FROM streams WHERE agent = ?1",
         )?
         .query_map([agent], |row| {
             let head = HeadState {
@@ -258,6 +287,7 @@ fn load_streams(
             let stream = StreamState {
                 row: row.get(1)?,
                 acked_seq: unsigned(row, 2)?,
+                sums: Sums::decode(row.get_ref(9)?.as_blob()?),
                 last_tick_ms: row.get(3)?,
                 head_next: row.get(4)?,
                 head,
@@ -303,7 +333,7 @@ fn insert_stream(
     connection
         .prepare_cached(
             "INSERT INTO streams (agent, uuid, acked_seq, last_write_ms, head_next, head_ticks, \
-             head_samples, head_bytes) VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0)",
+             head_samples, head_bytes, sums) VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0, x'')",
         )?
         .execute(params![
             agent,

@@ -15,7 +15,7 @@ pub(crate) const FILE: &str = "hub.sqlite";
 /// "HFhb" in `PRAGMA application_id`.
 const APPLICATION_ID: i32 = 0x4846_6862;
 /// What this build writes in `PRAGMA user_version`; older ones it brings up to date.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// Pages in the write-ahead log before they are copied to the database: 16 MiB.
 const CHECKPOINT_PAGES: i32 = 4_096;
@@ -27,7 +27,7 @@ const READER_CACHE_KIB: i32 = 4 << 10;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_KEPT: usize = 64;
 
-/// `series.id` is `groups.id * 64 + slot`; `head.id` is `streams.id << 32 | n`, so that a stream's
+/// `streams.sums` is what `sums` makes of the latest records. `series.id` is `groups.id * 64 + slot`; `head.id` is `streams.id << 32 | n`, so that a stream's
 /// rows lie side by side without an index. `schemas.series` lists a schema's series (see
 /// `registry`). Rows of `blocks` are only ever appended.
 const TABLES: &str = "
@@ -54,6 +54,7 @@ CREATE TABLE streams (
     head_samples INTEGER NOT NULL,
     head_bytes INTEGER NOT NULL,
     head_since_ms INTEGER,
+    sums BLOB NOT NULL,
     UNIQUE (agent, uuid)
 ) STRICT;
 
@@ -147,6 +148,8 @@ CREATE TABLE checks (
 ) STRICT;
 INSERT INTO checks VALUES (1, 0);
 ";
+/// What brings a database of version 1 up to date.
+const SINCE_1: &str = "ALTER TABLE streams ADD COLUMN sums BLOB NOT NULL DEFAULT x''";
 
 /// Says what was tried when the database refuses.
 pub(crate) fn database(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
@@ -232,17 +235,19 @@ fn is_empty(connection: &Connection) -> bool {
 }
 
 fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    if version(connection, path)? == VERSION {
-        return Ok(());
-    }
+    let change = match version(connection, path)? {
+        VERSION => return Ok(()),
+        1 => SINCE_1,
+        _ => TABLES,
+    };
     let create = |connection: &mut Connection| {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(change)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()
     };
-    create(connection).map_err(database("create tables"))
+    create(connection).map_err(database("create tables, or bring them up to date"))
 }
 
 #[cfg(test)]
@@ -262,9 +267,25 @@ mod tests {
                 assert!(error.contains(expected) && error.contains(FILE), "{error}");
             }
         };
-        check("PRAGMA user_version = 2", "newer hub (format 2, this build knows 1)");
+        check("PRAGMA user_version = 3", "newer hub (format 3, this build knows 2)");
         check("PRAGMA application_id = 7", "is not a hub's database");
         check("PRAGMA application_id = 0", "is not a hub's database");
+    }
+
+    #[test]
+    fn an_older_file_is_brought_up_to_date() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open_writer(directory.path()).unwrap());
+        let connection = Connection::open(path_in(directory.path())).unwrap();
+        let older = "ALTER TABLE streams DROP COLUMN sums; PRAGMA user_version = 1;\
+                     INSERT INTO streams VALUES (1, 1, x'00', 7, 0, 0, 0, 0, 0, 0, 0)";
+        connection.execute_batch(older).unwrap();
+        drop(connection);
+        let connection = open_writer(directory.path()).unwrap();
+        let read = "SELECT acked_seq, length(sums) FROM streams";
+        let found = connection.query_row(read, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(found, Ok((7, 0)));
+        open_reader(directory.path()).unwrap();
     }
 
     #[test]

@@ -76,17 +76,19 @@ impl HeadReader {
 
 #[cfg(test)]
 mod tests {
-    use wire::{AgentId, SchemaId, StreamId, request};
+    use wire::{AgentId, InstanceId, SchemaId, StreamId, request};
 
     use super::*;
 
     fn body(seqs: &[u64]) -> Vec<u8> {
         let header = request::Header {
             agent_id: AgentId::from_bytes([1; 16]),
+            instance_id: InstanceId::from_bytes([3; 16]),
             stream_id: StreamId::from_bytes([2; 16]),
             hostname: "h".into(),
             agent_version: "1".into(),
             sent_ms: 0,
+            last_seq: None,
         };
         let record = |seq: &u64| {
             let tick = Tick::encode(seq.cast_signed() * 10, &[(SchemaId([0; 8]), &[1.5])]);

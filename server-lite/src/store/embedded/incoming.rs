@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 use wire::{
     EncodedSchema, Gap, SchemaId,
-    request::{Body, Header},
+    request::{self, Body, Header},
 };
 
 use crate::store::{IngestBatch, IngestError};
@@ -23,6 +23,8 @@ pub(crate) struct Incoming {
     pub(crate) body: Bytes,
     /// Unix milliseconds when it came.
     pub(crate) received_ms: i64,
+    /// Whether no other process of this agent was heard of lately.
+    pub(crate) is_alone: bool,
 }
 
 /// A record without its values.
@@ -32,6 +34,8 @@ pub(crate) struct Record {
     pub(crate) seq: u64,
     /// What it is.
     pub(crate) what: What,
+    /// Its checksum, unless it stands for another record under its number: see [`super::sums`].
+    pub(crate) sum: Option<u32>,
 }
 
 /// What a record is.
@@ -52,9 +56,10 @@ pub(crate) enum What {
 
 impl From<IngestBatch> for Incoming {
     fn from(batch: IngestBatch) -> Self {
-        let IngestBatch { request, body, received_ms } = batch;
+        let IngestBatch { request, body, received_ms, is_alone } = batch;
         let records = request.records.into_iter().map(|record| Record {
             seq: record.seq,
+            sum: (!stands_in(&record)).then(|| record.checksum()),
             what: match record.body {
                 Body::Metrics(tick) => What::Tick {
                     time_ms: tick.time_ms,
@@ -70,11 +75,27 @@ impl From<IngestBatch> for Incoming {
             schemas: request.schemas,
             body,
             received_ms,
+            is_alone,
         }
     }
 }
 
+/// Whether it is a gap that stands for what its own number was given to before.
+fn stands_in(record: &request::Record) -> bool {
+    matches!(&record.body, Body::Gap(gap)
+        if gap.first_seq > 0 && (gap.first_seq..=gap.last_seq).contains(&record.seq))
+}
+
 impl Incoming {
+    /// Earliest time of its ticks.
+    pub(crate) fn first_tick_ms(&self) -> Option<i64> {
+        let times = self.records.iter().filter_map(|record| match record.what {
+            What::Tick { time_ms, .. } => Some(time_ms),
+            What::Gap(_) => None,
+        });
+        times.min()
+    }
+
     /// Samples in it: what it costs to write.
     pub(crate) fn samples(&self) -> usize {
         let samples = self.records.iter().map(|record| match record.what {
@@ -161,7 +182,7 @@ fn mismatch(index: usize, seq: u64, values: u64, expected: Option<u64>) -> Inges
 
 #[cfg(test)]
 mod tests {
-    use wire::{AgentId, Family, GapReason, MetricKind, Schema, Series, StreamId};
+    use wire::{AgentId, Family, GapReason, InstanceId, MetricKind, Schema, Series, StreamId};
 
     use super::*;
 
@@ -179,7 +200,7 @@ mod tests {
 
     fn tick(seq: u64, schemas: &[usize], values: u64) -> Record {
         let schemas = schemas.iter().map(|series| schema(*series).id).collect();
-        Record { seq, what: What::Tick { time_ms: 0, schemas, values } }
+        Record { seq, what: What::Tick { time_ms: 0, schemas, values }, sum: None }
     }
 
     fn gap(seq: u64) -> Record {
@@ -193,7 +214,7 @@ mod tests {
             samples: 0,
             detail: String::new(),
         };
-        Record { seq, what: What::Gap(gap) }
+        Record { seq, what: What::Gap(gap), sum: None }
     }
 
     /// Duplicates, records taken, schemas registered, schemas missing.
@@ -209,15 +230,18 @@ mod tests {
         let incoming = Incoming {
             header: Header {
                 agent_id: AgentId::from_bytes([1; 16]),
+                instance_id: InstanceId::from_bytes([3; 16]),
                 stream_id: StreamId::from_bytes([2; 16]),
                 hostname: "h".into(),
                 agent_version: "1".into(),
                 sent_ms: 0,
+                last_seq: None,
             },
             schemas: sent.iter().map(|series| schema(*series)).collect(),
             records: records.to_vec(),
             body: Bytes::new(),
             received_ms: 0,
+            is_alone: true,
         };
         let known = |id| [1_u64, 2].into_iter().find(|n| schema(*n as usize).id == id);
         let ids = |of: &[usize]| of.iter().map(|n| schema(*n).id).collect::<BTreeSet<_>>();

@@ -34,6 +34,7 @@ mod seal;
 mod sealed;
 mod select;
 mod stats;
+mod sums;
 mod writer;
 
 #[cfg(test)]
