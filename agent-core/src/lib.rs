@@ -13,6 +13,10 @@
 //! - [`config`]: the configuration file.
 //! - [`identity`], [`telemetry`], [`clock`]: who it is, what it says of itself, what time it is.
 
+// Unit tests share what the tests of the log have, which know the crate by its name.
+#[cfg(test)]
+extern crate self as agent_core;
+
 pub mod agent;
 pub mod builder;
 pub mod clock;

@@ -167,8 +167,14 @@ impl Generation {
 
     /// Opens one. What is found in it is durable: after a kill, what was written may not be yet.
     pub(super) fn open(disk: &Disk, path: &Path) -> Result<Self, Fault> {
-        remove_unfinished_snapshots(disk, path)
-            .map_err(|source| io_fault("open generation", path, source))?;
+        let io = |source| io_fault("open generation", path, source);
+        remove_unfinished_snapshots(disk, path).map_err(io)?;
+        // sled syncs a snapshot of what it finds: that must not know more than the disk.
+        let data = path.join(DATA_FILE);
+        match File::open(&data) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            file => file.and_then(|file| disk.sync_data(&file, &data)).map_err(io)?,
+        }
         let generation = Self::open_database(disk, path)?;
         generation.sync()?;
         Ok(generation)

@@ -500,7 +500,7 @@ impl SledWal {
     pub(super) fn remove(&mut self, entry: &Entry) -> std::io::Result<()> {
         self.readers.close(entry.first_seq);
         match entry.gap {
-            Some(_) => self.disk.remove_file(&entry.path),
+            Some(_) => sidecar::remove_gap(&self.disk, &entry.path),
             None => sidecar::remove_directory(&self.disk, &entry.path),
         }
     }

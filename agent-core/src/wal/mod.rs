@@ -69,6 +69,8 @@ mod losses;
 mod newest;
 mod open;
 mod parts;
+#[cfg(test)]
+mod proof;
 mod quarantine;
 mod readers;
 mod reserve;

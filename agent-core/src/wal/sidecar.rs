@@ -157,6 +157,15 @@ pub(super) fn read_last(directory: &Path) -> Option<(StreamId, u64)> {
     Some((StreamId::from_bytes(*stream), last_seq))
 }
 
+/// Removes a gap durably, so that of several the oldest go first, whenever the power is cut; not there is
+/// fine.
+pub(super) fn remove_gap(disk: &Disk, path: &Path) -> io::Result<()> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => disk.sync_directory(path.parent().unwrap_or(path)),
+    }
+}
+
 /// The highest durable seq, told apart from the databases: never ahead of them, and behind by at most
 /// one append after a kill, by what the kernel had not yet written after a power cut. A log that ends
 /// before it has lost its end. It knows the time of that record too, when all records are given back.
@@ -223,11 +232,15 @@ pub(super) fn read(path: &Path) -> Option<(u64, Vec<u8>)> {
     (found.kind == Kind::Part).then(|| (found.seq, found.payload.to_vec()))
 }
 
-/// Removes a directory so that a crash leaves it whole or marked for removal; not there is fine.
+/// Removes a directory so that a crash leaves it whole or marked for removal; not there is fine. The mark
+/// is durable before anything goes: else a power cut could leave the name and take what is in it.
 pub(super) fn remove_directory(disk: &Disk, directory: &Path) -> io::Result<()> {
     let doomed = directory.with_extension("del");
     match disk.rename(directory, &doomed) {
-        Ok(()) => disk.remove_directory(&doomed),
+        Ok(()) => {
+            disk.sync_directory(directory.parent().unwrap_or(directory))?;
+            disk.remove_directory(&doomed)
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

@@ -67,7 +67,9 @@ pub(super) fn survey(directory: &Path) -> io::Result<Survey> {
     let gaps: Vec<(u64, u64)> = survey.stretches.iter().filter_map(Stretch::gap_range).collect();
     let is_covered = |stretch: &Stretch| {
         let own = stretch.gap_range();
-        gaps.iter().any(|gap| own != Some(*gap) && (gap.0..=gap.1).contains(&stretch.first_seq))
+        let last_seq = own.map_or(stretch.first_seq, |(_, last_seq)| last_seq);
+        let covers = |gap: &(u64, u64)| gap.0 <= stretch.first_seq && last_seq <= gap.1;
+        gaps.iter().any(|gap| own != Some(*gap) && covers(gap))
     };
     survey.covered = survey.stretches.extract_if(.., |stretch| is_covered(stretch)).collect();
     survey.stretches.sort_by_key(|stretch| stretch.first_seq);
@@ -123,4 +125,27 @@ fn gap(path: PathBuf, seq: u64) -> Stretch {
     });
     let StandIn { stream, first_seq, gap } = stand_in;
     Stretch { first_seq, path, stream: Some(stream), gap: Some(gap) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::disk::Disk, *};
+
+    /// A crash, or a power cut, between writing a gap that two became and removing the first of them.
+    #[test]
+    fn of_a_gap_and_the_one_it_became_the_larger_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let stream = StreamId::from_bytes([1; 16]);
+        for (first_seq, last_seq) in [(1, 4), (5, 8), (5, 12), (13, 16)] {
+            let gap = salvage::damage_gap("", 0, 0, (first_seq, last_seq), 1);
+            let stand_in = StandIn { stream, first_seq, gap };
+            sidecar::write_gap(&Disk::default(), directory.path(), &stand_in).unwrap();
+        }
+        let survey = survey(directory.path()).unwrap();
+        let ranges = |stretches: &[Stretch]| -> Vec<(u64, u64)> {
+            stretches.iter().filter_map(Stretch::gap_range).collect()
+        };
+        assert_eq!(ranges(&survey.stretches), [(1, 4), (5, 12), (13, 16)]);
+        assert_eq!(ranges(&survey.covered), [(5, 8)]);
+    }
 }

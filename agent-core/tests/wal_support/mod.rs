@@ -124,6 +124,7 @@ pub fn copy(from: &Path, to: &Path) {
 }
 
 /// Small deterministic random numbers.
+#[derive(Debug)]
 pub struct Random(pub u64);
 
 impl Random {
