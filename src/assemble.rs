@@ -54,7 +54,7 @@ impl Assembly {
         sink: &SinkConfig,
     ) -> Result<()> {
         let (mut phase, wake) = (Duration::ZERO, Wake::default());
-        let max_bytes_per_second = sink.max_bytes_per_second.bytes();
+        let (delivery, rate) = (sink.delivery, sink.max_bytes_per_second.bytes());
         let sink: Box<dyn Sink> = match &sink.target {
             SinkTarget::Http(http) => {
                 let sink = http_sink(http, self.identity(config))?;
@@ -67,13 +67,9 @@ impl Assembly {
             }
             SinkTarget::File(file) => Box::new(file_sink(config, file)?),
         };
-        plan.sinks.push(PlannedSink {
-            name: name.to_owned(),
-            sink,
-            phase,
-            max_bytes_per_second,
-            wake,
-        });
+        let (name, max_bytes_per_second) = (name.to_owned(), rate);
+        let planned = PlannedSink { name, sink, delivery, phase, max_bytes_per_second, wake };
+        plan.sinks.push(planned);
         Ok(())
     }
 

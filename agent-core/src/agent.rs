@@ -27,7 +27,7 @@ use crate::{
     runner::{Outcome, Runner},
     samples::Samples,
     shipper::{MAX_BYTES_PER_SECOND, Shipper, Stop, error_chain},
-    sink::{BoxFuture, Sink},
+    sink::{BoxFuture, Delivery, Sink},
     telemetry::{self, Telemetry},
     ticker::Ticker,
     wake::Wake,
@@ -87,6 +87,8 @@ pub struct PlannedSink {
     pub name: String,
     /// Where records go.
     pub sink: Box<dyn Sink>,
+    /// Whether records wait for it.
+    pub delivery: Delivery,
     /// How long a fresh record lies before it is sent.
     pub phase: Duration,
     /// Bytes of records a second while a backlog drains.
@@ -96,12 +98,13 @@ pub struct PlannedSink {
 }
 
 impl PlannedSink {
-    /// A sink that gets records at once, and a backlog at the default rate.
+    /// A required sink that gets records at once, and a backlog at the default rate.
     #[must_use]
     pub fn new(name: impl Into<String>, sink: Box<dyn Sink>) -> Self {
         Self {
             name: name.into(),
             sink,
+            delivery: Delivery::Required,
             phase: Duration::ZERO,
             max_bytes_per_second: MAX_BYTES_PER_SECOND,
             wake: Wake::default(),
@@ -281,8 +284,8 @@ impl Agent {
     async fn register(&mut self, plan: &Plan) -> Result<(), AgentError> {
         let collectors: Vec<&str> = plan.collectors.iter().map(|(name, _)| name.as_str()).collect();
         let sinks: Vec<&str> = plan.sinks.iter().map(|sink| sink.name.as_str()).collect();
-        for name in &sinks {
-            let acked_seq = self.log.register(name).await?;
+        for PlannedSink { name, delivery, .. } in &plan.sinks {
+            let acked_seq = self.log.register_as(name, *delivery).await?;
             self.telemetry.sink(name).acked_seq.set(acked_seq);
         }
         for gone in self.log.retain_sinks(&sinks).await? {
@@ -379,6 +382,9 @@ impl Agent {
         self.own_samples.clear();
         let stats = self.log.stats();
         let now_ms = self.clock.now_ms();
+        for (sink, lost) in self.log.lost() {
+            self.telemetry.sink(&sink).lost.set(lost);
+        }
         self.telemetry.collect(&self.version, &stats, now_ms, &mut self.own_samples);
         if let Err(reason) = push(&mut self.encoder, &mut schemas, &mut self.own_samples) {
             tracing::warn!(reason, "the agent's own samples are left out");

@@ -26,7 +26,7 @@ use crate::{
     quarantine::Quarantine,
     rate::Bucket,
     retry::Retry,
-    sink::{Batch, BatchLimits, LogRecord, Sink, SinkError},
+    sink::{Batch, BatchLimits, Delivery, LogRecord, Sink, SinkError},
     telemetry::SinkStats,
     wake::{News, Pause, WINDOW},
     wal::{LogHandle, WalError},
@@ -55,6 +55,7 @@ pub struct Shipper {
     log: LogHandle,
     stats: Rc<SinkStats>,
     quarantine: Rc<Quarantine>,
+    delivery: Delivery,
     phase: Duration,
     limits: BatchLimits,
     retry: Retry,
@@ -83,7 +84,7 @@ impl Shipper {
         stats: Rc<SinkStats>,
         quarantine: Rc<Quarantine>,
     ) -> Self {
-        let PlannedSink { name, sink, phase, max_bytes_per_second, wake } = planned;
+        let PlannedSink { name, sink, delivery, phase, max_bytes_per_second, wake } = planned;
         let limits = sink.limits();
         Self {
             name,
@@ -91,6 +92,7 @@ impl Shipper {
             log,
             stats,
             quarantine,
+            delivery,
             phase,
             limits,
             retry: Retry::default(),
@@ -138,9 +140,15 @@ impl Shipper {
     async fn step(&mut self, stop: &watch::Receiver<Stop>) -> Step {
         let batch = match self.log.read(&self.name, self.limits).await {
             Ok(Some(batch)) => self.with_replacements(batch),
-            Ok(None) => return Step::Idle,
+            Ok(None) => {
+                self.stats.oldest_ms.set(None);
+                return Step::Idle;
+            }
             Err(error) => return self.failed_to_read(&error),
         };
+        if !self.caught_up {
+            self.stats.oldest_ms.set(oldest_ms(&batch));
+        }
         if !self.caught_up && self.is_ended_before_its_turn(stop.clone()).await {
             return Step::Progress;
         }
@@ -148,7 +156,10 @@ impl Shipper {
         self.news.forget();
         match self.sink.send(&batch).await {
             Ok(acked_seq) => self.acknowledge(&batch, acked_seq).await,
-            Err(error) => self.failed_to_send(&batch, error),
+            Err(error) => {
+                self.stats.oldest_ms.set(oldest_ms(&batch));
+                self.failed_to_send(&batch, error)
+            }
         }
     }
 
@@ -280,15 +291,18 @@ impl Shipper {
         // The far side's word is a floor; the jitter on top keeps a fleet apart.
         let (floor, jitter) = (retry_after.unwrap_or_default(), self.retry.next_wait());
         let (now, wait) = (Instant::now(), floor + jitter);
+        let sink = &self.name;
         if self.last_failure.as_ref() == Some(&reason) {
-            tracing::debug!(sink = self.name, reason, ?wait, "sink is still failing");
+            tracing::debug!(sink, reason, ?wait, "sink is still failing");
         } else {
-            tracing::warn!(
-                sink = self.name,
-                reason,
-                ?wait,
-                "sink failed, keeping everything for it"
-            );
+            match self.delivery {
+                Delivery::Required => {
+                    tracing::warn!(sink, reason, ?wait, "sink failed, keeping everything for it");
+                }
+                Delivery::BestEffort => {
+                    tracing::warn!(sink, reason, ?wait, "sink failed, and nothing waits for it");
+                }
+            }
             self.last_failure = Some(reason);
         }
         let share = self.retry.share_of(WINDOW);
@@ -313,6 +327,11 @@ fn gap_for(record: &LogRecord, sink: &str, reason: &str) -> Option<LogRecord> {
     };
     let bytes = envelope::encode(Kind::Gap, record.seq, &gap.encode()).ok()?;
     Some(LogRecord { seq: record.seq, bytes })
+}
+
+/// Time of the first record, if it can be read.
+fn oldest_ms(batch: &Batch) -> Option<i64> {
+    batch.records.first().map(|record| contents(record).0).filter(|time_ms| *time_ms > 0)
 }
 
 /// Time and samples of a record, as far as it can be read.

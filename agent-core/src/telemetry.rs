@@ -82,6 +82,10 @@ pub struct SinkStats {
     pub bytes: Counter,
     /// Records the far side refused for good; each is quarantined.
     pub rejected: Counter,
+    /// Records it lost because nothing waits for a best-effort sink.
+    pub lost: Cell<u64>,
+    /// Unix milliseconds of the oldest record it waits for, if it is behind.
+    pub oldest_ms: Cell<Option<i64>>,
     /// Whether the last send succeeded.
     pub up: Cell<bool>,
     /// Whether the far side says that another agent uses this one's identity.
@@ -117,12 +121,12 @@ metrics! {
     PENDING_DROPPED: counter "holdfast_agent_pending_dropped_total",
         "Ticks dropped from memory because the log refused for too long.";
     WAL_BYTES: gauge "holdfast_agent_wal_bytes", "Bytes of the log on disk.";
-    WAL_RECORDS: gauge "holdfast_agent_wal_records", "Records in the log.";
+    WAL_RECORDS: gauge "holdfast_agent_wal_records", "Records in the log that wait for a required sink.";
     WAL_GENERATIONS: gauge "holdfast_agent_wal_generations", "Generations in the log.";
     WAL_LAST_SEQ: counter "holdfast_agent_wal_last_seq",
         "Sequence number of the record appended last.";
     WAL_OLDEST: gauge "holdfast_agent_wal_oldest_age_seconds",
-        "Age of the oldest record that some sink still waits for; 0 if none.";
+        "Age of the oldest record that waits for a required sink; 0 if none.";
     WAL_DROPPED_RECORDS: counter "holdfast_agent_wal_dropped_records_total",
         "Records dropped because the log reached its bounds.";
     WAL_DROPPED_SAMPLES: counter "holdfast_agent_wal_dropped_samples_total",
@@ -136,6 +140,10 @@ metrics! {
         "Highest sequence number that the sink acknowledged.";
     SINK_PENDING: gauge "holdfast_agent_sink_pending_records",
         "Records that wait for the sink.";
+    SINK_OLDEST: gauge "holdfast_agent_sink_oldest_age_seconds",
+        "Age of the oldest record that waits for the sink while it is away or behind; 0 otherwise.";
+    SINK_LOST: counter "holdfast_agent_sink_lost_records_total",
+        "Records that went before the sink, which is best_effort, had them.";
     SINK_SENDS: counter "holdfast_agent_sink_sends_total", "Batches that the sink acknowledged.";
     SINK_RETRIES: counter "holdfast_agent_sink_retries_total",
         "Sends that failed and are tried again.";
@@ -185,7 +193,7 @@ impl Telemetry {
         out.push(&PENDING, &[], count(self.pending_ticks.get()));
         out.push(&PENDING_DROPPED, &[], count(self.pending_dropped.get()));
         collect_wal(wal, now_ms, out);
-        self.collect_sinks(wal.last_seq, out);
+        self.collect_sinks(wal.last_seq, now_ms, out);
         collect_process(out);
     }
 
@@ -204,7 +212,7 @@ impl Telemetry {
         each(&COLLECTOR_TIMEOUTS, |stats| count(stats.timeouts));
     }
 
-    fn collect_sinks(&self, last_seq: u64, out: &mut Samples) {
+    fn collect_sinks(&self, last_seq: u64, now_ms: i64, out: &mut Samples) {
         let sinks = self.sinks.borrow();
         let mut each = |metric: &Metric<'_>, value: &dyn Fn(&SinkStats) -> f64| {
             for (name, stats) in sinks.iter() {
@@ -215,6 +223,8 @@ impl Telemetry {
         each(&SINK_CONFLICT, &|stats| flag(stats.identity_conflict.get()));
         each(&SINK_ACKED, &|stats| count(stats.acked_seq.get()));
         each(&SINK_PENDING, &|stats| count(last_seq.saturating_sub(stats.acked_seq.get())));
+        each(&SINK_OLDEST, &|stats| age_s(stats.oldest_ms.get(), now_ms));
+        each(&SINK_LOST, &|stats| count(stats.lost.get()));
         each(&SINK_SENDS, &|stats| count(stats.sends.get()));
         each(&SINK_RETRIES, &|stats| count(stats.retries.get()));
         each(&SINK_RECORDS, &|stats| count(stats.records.get()));
@@ -224,12 +234,11 @@ impl Telemetry {
 }
 
 fn collect_wal(wal: &WalStats, now_ms: i64, out: &mut Samples) {
-    let age_ms = wal.oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms).max(0));
     out.push(&WAL_BYTES, &[], count(wal.disk_bytes));
     out.push(&WAL_RECORDS, &[], count(wal.records));
     out.push(&WAL_GENERATIONS, &[], count(wal.generations));
     out.push(&WAL_LAST_SEQ, &[], count(wal.last_seq));
-    out.push(&WAL_OLDEST, &[], count(age_ms.unsigned_abs()) / 1000.0);
+    out.push(&WAL_OLDEST, &[], age_s(wal.oldest_ms, now_ms));
     out.push(&WAL_DROPPED_RECORDS, &[], count(wal.dropped_records));
     out.push(&WAL_DROPPED_SAMPLES, &[], count(wal.dropped_samples));
     out.push(&WAL_BLOBS, &[], count(wal.blob_bytes));
@@ -254,6 +263,12 @@ fn resident_bytes() -> Option<u64> {
     pages.checked_mul(u64::try_from(page).ok()?)
 }
 
+/// Seconds since then; 0 if there is no then, or it is yet to come.
+fn age_s(oldest_ms: Option<i64>, now_ms: i64) -> f64 {
+    let age_ms = oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms).max(0));
+    count(age_ms.unsigned_abs()) / 1000.0
+}
+
 /// Exact up to 2^53, as every number in this field's systems.
 #[expect(clippy::cast_precision_loss, reason = "samples are f64")]
 fn count(value: u64) -> f64 {
@@ -274,7 +289,10 @@ mod tests {
         telemetry.record("cpu", &Outcome::Collected, Duration::from_millis(2));
         telemetry.record("pressure", &Outcome::Stuck, Duration::ZERO);
         telemetry.record("pressure", &Outcome::Failed("x".into()), Duration::ZERO);
-        telemetry.sink("hub").acked_seq.set(7);
+        let hub = telemetry.sink("hub");
+        hub.acked_seq.set(7);
+        hub.lost.set(3);
+        hub.oldest_ms.set(Some(5_000));
         let wal = WalStats { last_seq: 9, oldest_ms: Some(4_000), ..WalStats::default() };
         let mut samples = Samples::new(COLLECTOR);
         telemetry.collect("1.2.3", &wal, 5_500, &mut samples);
@@ -292,6 +310,8 @@ mod tests {
         has(r#"holdfast_agent_collector_failures_total [("collector", "pressure")] 1"#);
         has(r#"holdfast_collector_stuck [("collector", "pressure")] 0"#);
         has(r#"holdfast_agent_sink_pending_records [("sink", "hub")] 2"#);
+        has(r#"holdfast_agent_sink_lost_records_total [("sink", "hub")] 3"#);
+        has(r#"holdfast_agent_sink_oldest_age_seconds [("sink", "hub")] 0.5"#);
         has("holdfast_agent_wal_oldest_age_seconds [] 1.5");
         let rss = rows.iter().find(|row| row.starts_with("holdfast_agent_resident_memory_bytes"));
         assert!(rss.is_some_and(|row| !row.ends_with(" 0")), "{rss:?}");

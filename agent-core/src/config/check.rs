@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use settings::{Effective, Loaded, Problem};
 
-use super::{Config, DEFAULT_PATH, FileConfig, HttpConfig, SinkTarget};
+use super::{Config, DEFAULT_PATH, FileConfig, HttpConfig, SinkConfig, SinkTarget};
+use crate::sink::Delivery;
 
 /// What doesn't fit together.
 pub(super) fn problems(loaded: &Loaded<Config>) -> Vec<Problem> {
@@ -19,7 +20,18 @@ pub(super) fn problems(loaded: &Loaded<Config>) -> Vec<Problem> {
             SinkTarget::Stdout(_) => {}
         }
     }
+    problems.extend(no_required_sink(effective, config));
     problems
+}
+
+/// Nothing would wait for any sink, and a full log hold nothing for anyone.
+fn no_required_sink(effective: &Effective, config: &Config) -> Option<Problem> {
+    let (name, _) = config.sinks.first_key_value()?;
+    let is_required = |sink: &SinkConfig| sink.delivery == Delivery::Required;
+    let text =
+        "no sink is required, so records would wait for none: leave this one at \"required\"";
+    (!config.sinks.values().any(is_required))
+        .then(|| effective.problem(&format!("sinks.{name}.delivery"), text.to_owned()))
 }
 
 /// No sink is configured.

@@ -209,6 +209,14 @@ fn sink_keys() -> Vec<Key> {
             .min("0")
             .max("10000"),
         Key::new(
+            "sinks.*.delivery",
+            Kind::Choice(&["required", "best_effort"]),
+            "required: records are kept until the sink has them, within the bounds of the log. \
+             best_effort: only about the last 1 MiB of records is kept for it; for what went before \
+             it came it gets a gap. At least one sink is required.",
+        )
+        .default("required"),
+        Key::new(
             "sinks.*.max_bytes_per_second",
             Kind::Size,
             "Bytes of records a second, before compression, while a backlog drains: more than the \

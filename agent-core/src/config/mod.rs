@@ -18,7 +18,7 @@ use std::{
 use serde::Deserialize;
 use settings::{Duration, Effective, Flag, Layers, Loaded, Problems, Secret, Size, Source};
 
-use crate::{collector::Registration, roots::Roots};
+use crate::{collector::Registration, roots::Roots, sink::Delivery};
 
 pub use keys::{keys, reference, sample};
 
@@ -102,6 +102,8 @@ pub struct CollectorConfig {
 /// One sink: what counts for each, and where it leads.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct SinkConfig {
+    /// Whether records wait for it. Default: required.
+    pub delivery: Delivery,
     /// Bytes of records a second while a backlog drains. Default 4MiB.
     pub max_bytes_per_second: Size,
     /// Where it leads.

@@ -122,6 +122,16 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
         "agent.toml:1:8: \"my hub\" can't be a name: letters, digits, _ and - can, at most 64 of \
          them",
     );
+    check(
+        "[sinks.a]\nurl = \"http://a\"\ndelivery = \"best_effort\"",
+        "agent.toml:3:12: sinks.a.delivery: no sink is required, so records would wait for none: \
+         leave this one at \"required\"",
+    );
+    check(
+        "[sinks.a]\nurl = \"http://a\"\ndelivery = \"best-effort\"",
+        "agent.toml:3:12: sinks.a.delivery: found \"best-effort\", expected one of \"required\", \
+         \"best_effort\"; did you mean \"best_effort\"?",
+    );
     // all at once
     check(
         "interval = 10\n[wal]\nmax_age = \"old\"\nsize = 1",
@@ -309,6 +319,7 @@ fn a_reload_says_what_changed_and_what_waits_for_a_restart() {
         [
             live("sinks.out.type: \"stdout\" -> absent"),
             live("sinks.out.format: \"prometheus\" -> absent"),
+            live("sinks.out.delivery: \"required\" -> absent"),
             live("sinks.out.max_bytes_per_second: \"4MiB\" -> absent")
         ]
     );

@@ -15,6 +15,8 @@ use crate::{
 };
 
 const LIMITS: BatchLimits = BatchLimits { records: 4, bytes: 1 << 20 };
+/// Of every record.
+const TIME_MS: i64 = 1_700_000_000_000;
 const STREAM: StreamId = StreamId::from_bytes([9; 16]);
 
 /// A log of one sink in memory: the shipper's view of one.
@@ -157,9 +159,9 @@ impl Bench {
     }
 
     async fn append(&self) {
-        let payload = Tick::encode(0, &[]);
+        let payload = Tick::encode(TIME_MS, &[]);
         let (kind, schemas) = (Kind::Metrics, Vec::new());
-        let record = OwnedRecord { kind, time_ms: 0, samples: 0, payload, schemas };
+        let record = OwnedRecord { kind, time_ms: TIME_MS, samples: 0, payload, schemas };
         self.log.append(Arc::new(record)).await.unwrap();
     }
 
@@ -210,6 +212,7 @@ async fn records_go_out_in_order_in_batches() {
     assert_eq!(run.sent(), [metrics(1..=4), metrics(5..=6)]);
     assert_eq!((run.stats.sends.get(), run.stats.records.get()), (2, 6));
     assert!(run.stats.up.get());
+    assert_eq!(run.stats.oldest_ms.get(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,6 +300,7 @@ async fn draining_does_not_wait_for_a_sink_that_is_away() {
     let (_tell, told) = watch::channel(Stop::Drain);
     bench.shipper(bench.sink((0..100).map(|_| away()))).run(told).await;
     assert_eq!((bench.sent().len(), begun.elapsed()), (1, Duration::ZERO));
+    assert_eq!((bench.stats.up.get(), bench.stats.oldest_ms.get()), (false, Some(TIME_MS)));
 }
 
 /// A batch a second.
@@ -306,7 +310,7 @@ fn slow(bench: &Bench, record_bytes: u64) -> PlannedSink {
 }
 
 fn record_bytes() -> u64 {
-    (wire::envelope::HEADER_BYTES + Tick::encode(0, &[]).len()) as u64
+    (wire::envelope::HEADER_BYTES + Tick::encode(TIME_MS, &[]).len()) as u64
 }
 
 #[tokio::test(start_paused = true)]
