@@ -6,7 +6,7 @@
 //!   [`instances`]: which process speaks for an agent, and whether two do.
 //! - [`query`]: samples in buckets of time.
 //! - [`rules`], [`notify`]: what is watched for, and who is told.
-//! - [`api`]: all of it over HTTP. [`telemetry`]: the hub's own metrics.
+//! - [`api`]: all of it over HTTP, on connections that [`listen`] bounds. [`telemetry`]: the hub's own metrics.
 //! - [`run()`]: everything together, on a socket, until told to stop.
 
 pub mod api;
@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod ingest;
 pub mod instances;
+pub mod listen;
 pub mod notify;
 pub mod presence;
 pub mod query;

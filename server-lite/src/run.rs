@@ -1,11 +1,10 @@
 //! Everything together: a hub on a socket, until told to stop.
 //!
-//! Stopping is a drain with a deadline: no new connections, requests under way are answered, then
-//! rules and notifiers stop, then the store commits what is queued and is closed.
+//! Stopping is a drain with a deadline: no new connections, requests under way are answered; then rules
+//! and notifiers stop, within as long again; then the store commits what is queued and is closed.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, serve::ListenerExt as _};
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -20,6 +19,7 @@ use crate::{
     config::Limits,
     ingest::Ingest,
     instances::Instances,
+    listen,
     notify::{self, Notifier},
     presence::Presence,
     query::QueryLimits,
@@ -73,22 +73,33 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     let hub = assemble(&config, Arc::clone(&store), &mut tasks, &stopped)?;
     say(address, &config);
+    let deadline = config.shutdown_deadline.get();
+    let limits = listen::Limits {
+        connections: config.limits.connections as usize,
+        head_time: listen::HEAD_TIME_MAX,
+        shutdown_deadline: deadline,
+    };
     let served = tokio::select! {
-        served = serve(listener, api::router(Arc::clone(&hub)), shutdown, &config) => {
-            served.map_err(HubError::Serve)
-        }
+        () = listen::serve(listener, api::router(Arc::clone(&hub)), limits, shutdown) => Ok(()),
         () = store_ended(store.as_ref()) => Err(StoreError::Closed.into()),
     };
     stop.send_replace(true);
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a task of the hub ended early");
-        }
+    if time::timeout(deadline, join(&mut tasks)).await.is_err() {
+        tracing::warn!("a notifier did not finish in time; what it was sending is sent again");
+        tasks.shutdown().await;
     }
     save_seen(&hub.presence, store.as_ref()).await;
     store.close().await;
     tracing::info!("hub stopped");
     served
+}
+
+async fn join(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task of the hub ended early");
+        }
+    }
 }
 
 fn say(address: SocketAddr, config: &Config) {
@@ -180,37 +191,6 @@ fn watch_rules(
 async fn wait(mut stopped: watch::Receiver<bool>) {
     // It only ends early if the hub itself has.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// Serves until `shutdown`, then until requests under way are answered or the deadline has passed.
-async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-    config: &Config,
-) -> io::Result<()> {
-    let (stopping, mut stopped) = watch::channel(false);
-    let signal = async move {
-        shutdown.await;
-        tracing::info!("stopping: answering what is under way");
-        stopping.send_replace(true);
-    };
-    // Answers are short and at once; without it they wait for the sender's acknowledgement.
-    let listener = listener.tap_io(|connection| {
-        let _ = connection.set_nodelay(true);
-    });
-    let serving = axum::serve(listener, router).with_graceful_shutdown(signal);
-    let deadline = async {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-        time::sleep(config.shutdown_deadline.get()).await;
-    };
-    tokio::select! {
-        served = serving => served,
-        () = deadline => {
-            tracing::warn!("requests were cut off at the deadline; agents send them again");
-            Ok(())
-        }
-    }
 }
 
 /// Ends when the store's writer has: a hub that can never store again has to be started anew.

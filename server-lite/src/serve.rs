@@ -23,7 +23,10 @@ use crate::logging;
 pub(crate) fn run(config: Config, ready_file: Option<&Path>) -> Result<()> {
     logging::start(&config.log.level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config, ready_file))
+    let served = runtime.block_on(serve(config, ready_file));
+    // The store is closed. A query or a look-up of a name that hangs must not hold up the end.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(config: Config, ready_file: Option<&Path>) -> Result<()> {

@@ -57,7 +57,7 @@ fn hub_keys() -> Vec<Key> {
             .default("127.0.0.1:8080").restart(),
         Key::new("data_dir", Kind::Path, "Where the store lies. One hub owns it.")
             .default("/var/lib/holdfast-hub").restart(),
-        Key::new("shutdown_deadline", Kind::Duration, "How long requests that are under way may take when the hub stops. systemd's TimeoutStopSec must be longer.")
+        Key::new("shutdown_deadline", Kind::Duration, "How long requests that are under way may take when the hub stops, and then, as long again, what rules and notifiers are at. systemd's TimeoutStopSec must be longer than both together.")
             .default("20s").max("10m").restart(),
         Key::new("auth.token", Kind::Secret, "The secret that agents and readers make their tokens with.").restart(),
         Key::new("log.level", Kind::String, "What the hub says of itself: error, warn, info, debug, trace, or a filter by module such as \"info,server_lite::store=debug\".")
@@ -77,6 +77,8 @@ fn limit_keys() -> Vec<Key> {
             .default("1000").min("1").max("1000000").restart(),
         Key::new("limits.query_points", Kind::Integer, "Points that one query may return, all series together.")
             .default("1000000").min("1").max("100000000").restart(),
+        Key::new("limits.connections", Kind::Integer, "Connections at one time; more wait to be taken. An agent has one or two. Fewer where the system allows this process fewer open files.")
+            .default("25000").min("1").max("1000000").restart(),
         Key::new("limits.queries", Kind::Integer, "Queries at one time; more wait.")
             .default("4").min("1").max("64").restart(),
     ]

@@ -96,6 +96,8 @@ pub struct Limits {
     pub query_series: u32,
     /// Points one query may return, all series together. Default 1 000 000.
     pub query_points: u32,
+    /// Connections at one time; more wait. Default 25 000.
+    pub connections: u32,
     /// Queries at one time; more wait. Default 4.
     pub queries: u32,
 }

@@ -22,7 +22,7 @@ use crate::{
     clock::Clock,
     instances::{Caller, Conflict, Instances},
     presence::Presence,
-    store::{IngestBatch, IngestError, Store},
+    store::{IngestBatch, IngestError, Store, StoreError},
     telemetry::Telemetry,
 };
 
@@ -34,7 +34,8 @@ const DECODERS: usize = 2;
 /// What is counted of a body at least.
 const BODY_BYTES_MIN: usize = 4 << 10;
 
-/// Takes requests.
+/// Takes requests; a clone takes them into the same room.
+#[derive(Clone)]
 pub struct Ingest {
     store: Arc<dyn Store>,
     instances: Arc<Instances>,
@@ -88,11 +89,21 @@ impl Ingest {
         Arc::clone(&self.room).try_acquire_many_owned(bytes).ok().map(Room)
     }
 
-    /// Stores a request and says what is stored of its stream.
+    /// Stores a request and says what is stored of its stream. A sender that leaves meanwhile leaves
+    /// its body behind: that takes its room until it is stored or refused.
     ///
     /// # Errors
     /// [`Refusal`]; nothing of it is stored then.
     pub async fn take(&self, body: Bytes, room: Room) -> Result<IngestReply, Refusal> {
+        let ingest = self.clone();
+        let taking = tokio::spawn(async move { ingest.store_within(body, room).await });
+        taking.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "taking a request ended early");
+            Err(IngestError::from(StoreError::Closed).into())
+        })
+    }
+
+    async fn store_within(&self, body: Bytes, room: Room) -> Result<IngestReply, Refusal> {
         let body_bytes = body.len();
         let request = self.decode(&body).await?;
         let header = request.header.clone();
@@ -145,6 +156,8 @@ fn caller(header: &Header) -> Caller<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
     use crate::store::{
         Embedded,
@@ -172,5 +185,34 @@ mod tests {
         let records: Vec<_> = (1..5_000).map(|seq| tick(seq, &schema)).collect();
         let reply = ingest.take(large.body(&records).into(), second).await.unwrap();
         assert_eq!(reply.acked_seq, 4_999, "too large to be decoded where it is");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_whose_sender_has_left_takes_its_room_until_it_is_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(Embedded::open(&Options::new(directory.path())).unwrap());
+        let clock = crate::clock::system();
+        let instances = Arc::new(Instances::new(clock()));
+        let (presence, telemetry) = (Arc::default(), Arc::default());
+        let ingest = Ingest::new(Arc::clone(&store), instances, presence, telemetry, clock, 20_000);
+        let schema = schema("room", 1);
+        let body = FakeAgent::new(1, 1, &[&schema]).body(&[tick(1, &schema)]);
+        // Whoever else writes holds up the store's writer.
+        let other = rusqlite::Connection::open(directory.path().join("hub.sqlite")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let room = ingest.room(15_000).unwrap();
+        let mut taking = Box::pin(ingest.take(body.into(), room));
+        // Begun, and then the sender leaves.
+        assert!(
+            std::future::poll_fn(|cx| Poll::Ready(taking.as_mut().poll(cx).is_pending())).await
+        );
+        drop(taking);
+        assert!(ingest.room(10_000).is_none(), "the body still waits to be stored");
+        other.execute_batch("COMMIT").unwrap();
+        while ingest.room(10_000).is_none() {
+            tokio::task::yield_now().await;
+        }
+        check_samples(store.as_ref(), "host-1", "room", &[1]).await;
     }
 }
