@@ -8,9 +8,11 @@
 //! - [`mod@judge`], [`store`]: what a hub has stored, held against what agents said is durable.
 //! - [`footprint`]: what a host pays for the agent.
 //! - [`programs`]: the real binaries as child processes.
+//! - [`busy`]: a host whose ticks are large.
 //! - [`workload`]: hosts that are not there, with the values that real ones have.
 //! - [`chore`]: what chores share.
 
+pub mod busy;
 pub mod chore;
 pub mod demo;
 pub mod drill;

@@ -1,9 +1,6 @@
 //! The hub and the agents that a schedule is carried out on.
 
 use std::{
-    fmt::Write as _,
-    fs, io,
-    os::unix::fs::symlink,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -19,6 +16,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
+    busy,
     judge::judge,
     programs::{Agent, Binaries, Hub, Program, millis, unix_now, wait_for},
     store,
@@ -47,8 +45,7 @@ impl Fleet {
     pub(super) fn start(binaries: &Binaries, directory: &Path, interval: Duration) -> Result<Self> {
         let mut hub = Hub::start_apart(binaries, directory, "torture")?;
         hub.await_listening()?;
-        let busy = directory.join("proc");
-        make_busy_proc(&busy).with_context(|| format!("make {}", busy.display()))?;
+        let busy = busy::procfs(directory, DEVICES)?;
         let mut agents = Vec::new();
         for index in 0..AGENTS {
             let data_dir = directory.join(name(index));
@@ -215,30 +212,4 @@ impl Fleet {
 
 fn name(index: usize) -> String {
     format!("agent-{index}")
-}
-
-/// A procfs that is this host's, but for its network devices: many, with figures that don't compress.
-fn make_busy_proc(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory.join("net"))?;
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let is_process = name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-        if !is_process && name != "net" {
-            symlink(Path::new("/proc").join(&name), directory.join(&name))?;
-        }
-    }
-    fs::write(directory.join("net/dev"), many_devices())
-}
-
-fn many_devices() -> String {
-    let mut text = String::from("Inter-|   Receive\n face |bytes\n");
-    for device in 0..DEVICES {
-        let _ = write!(text, "  busy{device}:");
-        for field in 0..16 {
-            let figure = (device * 16 + field + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8;
-            let _ = write!(text, " {figure}");
-        }
-        text.push('\n');
-    }
-    text
 }
