@@ -1,8 +1,6 @@
 //! The promise under fire: hub and agents are killed with `kill -9` again and again; then the store is
 //! read. `cargo xtask torture --kills 200` is the long version.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
-
 use std::{path::Path, time::Duration};
 
 use xtask::{
