@@ -2,7 +2,10 @@
 
 use std::io::{BufWriter, Write, stderr, stdout};
 
-use agent_core::wal::inspect::{Contents, Place, StoppedLog};
+use agent_core::{
+    Batch,
+    wal::inspect::{Contents, Place, StoppedLog},
+};
 use anyhow::Result;
 use settings::{Problem, Problems};
 use sinks::{
@@ -34,6 +37,9 @@ impl Export<'_> {
         let (from, to) = (self.first(log)?, self.to.unwrap_or(u64::MAX));
         let mut out = BufWriter::new(stdout().lock());
         let mut is_sound = true;
+        for lost in self.sink.map_or(Ok(Vec::new()), |sink| log.lost_by(sink))? {
+            self.write(&mut out, &lost)?;
+        }
         let mut expected = from;
         for place in log.places() {
             if place.last_seq < from || place.first_seq > to {
@@ -48,7 +54,7 @@ impl Export<'_> {
             let mut contents = log.read(place)?;
             is_sound &= tell_damage(place, &contents);
             contents.batch.records.retain(|record| (from..=to).contains(&record.seq));
-            is_sound &= self.write(&mut out, &contents)?;
+            is_sound &= self.write(&mut out, &contents.batch)?;
         }
         out.flush()?;
         Ok(is_sound)
@@ -66,9 +72,9 @@ impl Export<'_> {
         })
     }
 
-    fn write(&self, out: &mut impl Write, contents: &Contents) -> Result<bool> {
+    fn write(&self, out: &mut impl Write, batch: &Batch) -> Result<bool> {
         let mut is_sound = true;
-        for decoded in decode_records(&contents.batch) {
+        for decoded in decode_records(batch) {
             let decoded = match decoded {
                 Ok(decoded) => decoded,
                 Err(error) => {
@@ -78,7 +84,7 @@ impl Export<'_> {
                 }
             };
             let heading = Heading {
-                stream_id: Some(contents.batch.stream_id),
+                stream_id: Some(batch.stream_id),
                 seq: Some(decoded.seq),
                 time_ms: decoded.time_ms(),
                 host: self.host.as_deref(),

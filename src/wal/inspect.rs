@@ -138,6 +138,10 @@ fn sinks(summary: &Summary) -> Table<5> {
             sink.waiting_samples.to_string(),
             time(sink.oldest_ms),
         ]);
+        for lost in &sink.lost {
+            let numbers = numbers(lost.first_seq, lost.last_seq);
+            table.note(format!("lost {numbers}, as a gap will tell it: {}", lost.detail));
+        }
     }
     if summary.sinks.is_empty() {
         table.note("none has read from it".to_owned());

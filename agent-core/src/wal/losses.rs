@@ -31,6 +31,9 @@ use super::{
 };
 use crate::sink::{Batch, Delivery, LogRecord};
 
+/// Name of the file.
+pub(super) const FILE_NAME: &str = "lost";
+
 /// Records that are gone, in a sink's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
@@ -54,9 +57,15 @@ pub(super) struct Losses {
 }
 
 impl Losses {
+    /// Whether the file is there and damaged.
+    pub(super) fn is_unreadable(directory: &Path) -> bool {
+        let path = directory.join(FILE_NAME);
+        path.exists() && sidecar::read(&path).and_then(|(_, payload)| decode(&payload)).is_none()
+    }
+
     /// As the file has them; a damaged one says nothing.
     pub(super) fn open(disk: &Disk, directory: &Path) -> Self {
-        let path = directory.join("lost");
+        let path = directory.join(FILE_NAME);
         let by_sink = sidecar::read(&path).and_then(|(_, payload)| decode(&payload));
         Self {
             disk: disk.clone(),
@@ -104,7 +113,7 @@ impl Losses {
                 Loss { stream, first_seq: from, last_seq: given_back_to, tally, given: true },
             );
         }
-        if self.by_sink.contains_key(sink) { seq } else { seq.max(given_back_to) }
+        if self.is_noted(sink) { seq } else { seq.max(given_back_to) }
     }
 
     /// Forgets a sink that is no longer there.
@@ -137,10 +146,19 @@ impl Losses {
             losses.and_then(|losses| losses.iter_mut().find(|loss| loss.last_seq > acked_seq));
         let Some(loss) = next else { return Ok(None) };
         loss.given = true;
-        let gap = loss.gap(sink, acked_seq);
-        let bytes = envelope::encode(Kind::Gap, loss.last_seq, &gap.encode())?;
-        let records = vec![LogRecord { seq: loss.last_seq, bytes }];
-        Ok(Some(Batch { stream_id: loss.stream, records, schemas: std::sync::Arc::default() }))
+        loss.batch(sink, acked_seq).map(Some)
+    }
+
+    /// All the gaps that come next for a sink, in order.
+    pub(super) fn untold(&self, sink: &str, acked_seq: u64) -> Result<Vec<Batch>, WalError> {
+        let losses = self.by_sink.get(sink).into_iter().flatten();
+        let untold = losses.filter(|loss| loss.last_seq > acked_seq);
+        untold.map(|loss| loss.batch(sink, acked_seq)).collect()
+    }
+
+    /// Whether anything is noted of a sink.
+    pub(super) fn is_noted(&self, sink: &str) -> bool {
+        self.by_sink.contains_key(sink)
     }
 
     /// The stream that a sink is in, and its last number, if what comes next for it is lost.
@@ -196,6 +214,13 @@ impl Loss {
         };
         let stream = entry.stream;
         (first_seq <= last_seq).then_some(Self { stream, first_seq, last_seq, tally, given: false })
+    }
+
+    fn batch(&self, sink: &str, acked_seq: u64) -> Result<Batch, WalError> {
+        let gap = self.gap(sink, acked_seq);
+        let bytes = envelope::encode(Kind::Gap, self.last_seq, &gap.encode())?;
+        let records = vec![LogRecord { seq: self.last_seq, bytes }];
+        Ok(Batch { stream_id: self.stream, records, schemas: std::sync::Arc::default() })
     }
 
     fn can_grow_by(&self, next: &Self) -> bool {

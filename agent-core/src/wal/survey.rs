@@ -12,13 +12,13 @@ use super::{
     generation::DATA_FILE,
     lock,
     log::SledWal,
-    quarantine, reserve, salvage,
+    losses, quarantine, reserve, salvage,
     sidecar::{self, StandIn},
 };
 
 /// What lies beside the row.
-const BESIDE: [&str; 4] =
-    [lock::FILE_NAME, sidecar::LAST, reserve::FILE_NAME, quarantine::DIRECTORY];
+const BESIDE: [&str; 5] =
+    [lock::FILE_NAME, sidecar::LAST, losses::FILE_NAME, reserve::FILE_NAME, quarantine::DIRECTORY];
 
 /// Everything that is named as the log names it.
 #[derive(Debug, Default)]

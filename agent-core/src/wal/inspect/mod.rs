@@ -40,11 +40,14 @@ use wire::StreamId;
 
 use super::{
     WalError,
+    disk::Disk,
     lock::Visit,
+    losses::Losses,
     open::Ending,
     sidecar,
     survey::{Survey, survey},
 };
+use crate::Batch;
 
 /// A log that no agent owns, as it lies on disk.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub struct StoppedLog {
     covered: Vec<PathBuf>,
     foreign: Vec<PathBuf>,
     cursors: BTreeMap<String, u64>,
+    /// What best-effort sinks lost and have not been told.
+    losses: Losses,
     /// What the witness says.
     said: Option<(StreamId, u64)>,
     /// How the newest generation ends; [`Ending::Whole`] if there is none.
@@ -129,6 +134,7 @@ impl StoppedLog {
             covered: covered.into_iter().map(|stretch| stretch.path).collect(),
             foreign,
             cursors: BTreeMap::new(),
+            losses: Losses::open(&Disk::default(), directory),
             said: sidecar::read_last(directory),
             ending: Ending::Whole,
         };
@@ -153,6 +159,15 @@ impl StoppedLog {
     #[must_use]
     pub const fn cursors(&self) -> &BTreeMap<String, u64> {
         &self.cursors
+    }
+
+    /// The gaps that a sink is given before anything else: what it lost while nothing waited for it.
+    ///
+    /// # Errors
+    /// [`InspectError`] when one can't be encoded.
+    pub fn lost_by(&self, sink: &str) -> Result<Vec<Batch>, InspectError> {
+        let acked_seq = self.cursors.get(sink).copied().unwrap_or(0);
+        Ok(self.losses.untold(sink, acked_seq)?)
     }
 
     /// The highest number that every sink has acknowledged; 0 without sinks.

@@ -79,7 +79,9 @@ impl StoppedLog {
             None => self.find_cursors()?,
         }
         let given_back_to = self.places.first().map_or(0, |place| place.first_seq - 1);
-        self.cursors.values_mut().for_each(|cursor| *cursor = given_back_to.max(*cursor));
+        // As when they are registered: a required sink had taken what was given back.
+        let cursors = self.cursors.iter_mut().filter(|(sink, _)| !self.losses.is_noted(sink));
+        cursors.for_each(|(_, cursor)| *cursor = given_back_to.max(*cursor));
         Ok(())
     }
 

@@ -131,6 +131,8 @@ pub struct SinkState {
     pub waiting_samples: u64,
     /// Unix milliseconds of the oldest.
     pub oldest_ms: Option<i64>,
+    /// What it lost while nothing waited for it, and has not been told.
+    pub lost: Vec<Gap>,
 }
 
 /// A damaged generation that was put aside.
@@ -179,19 +181,12 @@ impl StoppedLog {
         Ok(summary)
     }
 
-    fn empty_summary(&self) -> Result<Summary, WalError> {
+    fn empty_summary(&self) -> Result<Summary, InspectError> {
         let directory = self.directory().to_owned();
-        let sink = |(sink, acked_seq): (&String, &u64)| SinkState {
-            sink: sink.clone(),
-            acked_seq: *acked_seq,
-            waiting_records: 0,
-            waiting_samples: 0,
-            oldest_ms: None,
-        };
         Ok(Summary {
             streams: Vec::new(),
             places: Vec::new(),
-            sinks: self.cursors().iter().map(sink).collect(),
+            sinks: self.sinks()?,
             quarantine: quarantined(&directory.join(quarantine::DIRECTORY))?,
             refused: directory.parent().and_then(Refusals::below),
             totals: Totals::default(),
@@ -199,6 +194,24 @@ impl StoppedLog {
             disk_bytes: sidecar::disk_bytes(&directory),
             directory,
         })
+    }
+}
+
+impl StoppedLog {
+    fn sinks(&self) -> Result<Vec<SinkState>, InspectError> {
+        let sink = |(sink, acked_seq): (&String, &u64)| {
+            let lost = self.lost_by(sink)?;
+            let gaps = lost.iter().flat_map(|batch| &batch.records);
+            Ok(SinkState {
+                sink: sink.clone(),
+                acked_seq: *acked_seq,
+                waiting_records: 0,
+                waiting_samples: 0,
+                oldest_ms: None,
+                lost: gaps.filter_map(|record| salvage::gap_of(&record.bytes)).collect(),
+            })
+        };
+        self.cursors().iter().map(sink).collect()
     }
 }
 

@@ -8,7 +8,11 @@ use std::path::Path;
 use wire::Gap;
 
 use super::{Contents, InspectError, Place, StoppedLog, What};
-use crate::wal::{open::Ending, sidecar};
+use crate::wal::{
+    losses::{self, Losses},
+    open::Ending,
+    sidecar,
+};
 
 /// Refused records of one generation that are told one by one.
 const TOLD_MAX: usize = 10;
@@ -207,6 +211,10 @@ impl StoppedLog {
         }
         for path in &self.foreign {
             verdict.note(path, "is none of the log's", "it stays as it is");
+        }
+        if Losses::is_unreadable(self.directory()) {
+            let what = "is unreadable: what best-effort sinks lost is not known in detail";
+            verdict.damage(losses::FILE_NAME, what, "their cursors tell them how much", 0);
         }
         let last = self.directory().join(sidecar::LAST);
         if self.said.is_none() && last.metadata().is_ok_and(|metadata| metadata.len() > 0) {
