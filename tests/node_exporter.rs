@@ -105,7 +105,6 @@ fn other_machines_read_the_same() {
         "netstat",
         "pressure",
         "schedstat",
-        "selinux",
         "sockstat",
         "stat",
         "thermal_zone",

@@ -22,15 +22,15 @@ pub(crate) const REGISTRATION: Registration = Registration {
 const FREQUENCIES: [(&str, Metric<'_>); 6] = [
     (
         "cpuinfo_cur_freq",
-        Metric::gauge("node_cpu_frequency_hertz", "Current CPU thread frequency in hertz."),
+        Metric::gauge("node_cpu_frequency_hertz", "Current cpu thread frequency in hertz."),
     ),
     (
         "cpuinfo_min_freq",
-        Metric::gauge("node_cpu_frequency_min_hertz", "Minimum CPU thread frequency in hertz."),
+        Metric::gauge("node_cpu_frequency_min_hertz", "Minimum cpu thread frequency in hertz."),
     ),
     (
         "cpuinfo_max_freq",
-        Metric::gauge("node_cpu_frequency_max_hertz", "Maximum CPU thread frequency in hertz."),
+        Metric::gauge("node_cpu_frequency_max_hertz", "Maximum cpu thread frequency in hertz."),
     ),
     (
         "scaling_cur_freq",
