@@ -5,9 +5,13 @@
 //! is *stuck*: its thread is left to it, a new thread takes over the rest of the queue, and the
 //! collector is skipped and counted until it returns. So there are never more threads than
 //! collectors, and one more.
+//!
+//! A reload brings new collectors ([`Runner::renew`]) while threads of the old ones may still hang. One
+//! of a name that hung is tried anew, for what hung may be left out now; but while
+//! [`HUNG_THREADS_MAX`] threads of that name hang, it is skipped like a stuck one.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -26,9 +30,15 @@ use crate::{
     samples::Samples,
 };
 
+/// Threads of one name that may hang after reloads.
+pub const HUNG_THREADS_MAX: usize = 2;
+
 /// A collector and what it filled last.
 struct Job {
+    name: String,
     index: usize,
+    /// Of the collectors it came with.
+    renewal: u64,
     collector: Box<dyn Collector>,
     samples: Samples,
 }
@@ -78,11 +88,15 @@ struct Slot {
     duration: Duration,
 }
 
-/// Runs a fixed set of collectors, tick by tick.
+/// Runs a set of collectors, tick by tick.
+#[derive(Default)]
 pub struct Runner {
     slots: Vec<Slot>,
     shared: Arc<Shared>,
     worker: u64,
+    renewal: u64,
+    /// Threads that hang in collectors of earlier sets, by name.
+    hung: BTreeMap<String, usize>,
 }
 
 #[derive(Default)]
@@ -108,13 +122,25 @@ impl Runner {
     /// A runner over named collectors. Threads start with the first tick.
     #[must_use]
     pub fn new(collectors: Vec<NamedCollector>) -> Self {
-        let slots = collectors.into_iter().enumerate().map(|(index, (name, collector))| Slot {
-            job: Some(Job { index, collector, samples: Samples::new(&name) }),
-            name,
-            outcome: Outcome::Stuck,
-            duration: Duration::ZERO,
-        });
-        Self { slots: slots.collect(), shared: Arc::default(), worker: 0 }
+        let mut runner = Self::default();
+        runner.renew(collectors);
+        runner
+    }
+
+    /// Takes other collectors. Threads that hang in the ones before are kept count of.
+    pub fn renew(&mut self, collectors: Vec<NamedCollector>) {
+        self.take_back();
+        for slot in self.slots.drain(..).filter(|slot| slot.job.is_none()) {
+            *self.hung.entry(slot.name).or_default() += 1;
+        }
+        self.renewal += 1;
+        let renewal = self.renewal;
+        let slot = |(index, (name, collector)): (usize, NamedCollector)| {
+            let samples = Samples::new(&name);
+            let job = Job { name: name.clone(), index, renewal, collector, samples };
+            Slot { name, job: Some(job), outcome: Outcome::Stuck, duration: Duration::ZERO }
+        };
+        self.slots = collectors.into_iter().enumerate().map(slot).collect();
     }
 
     /// Runs every collector that isn't stuck, each within `deadline`.
@@ -162,7 +188,9 @@ impl Runner {
         for slot in &mut self.slots {
             slot.outcome = Outcome::Stuck;
             slot.duration = Duration::ZERO;
-            state.queue.extend(slot.job.take());
+            if self.hung.get(&slot.name).is_none_or(|threads| *threads < HUNG_THREADS_MAX) {
+                state.queue.extend(slot.job.take());
+            }
         }
     }
 
@@ -193,10 +221,23 @@ impl Runner {
     fn take_back(&mut self) {
         let done = std::mem::take(&mut self.shared.lock().done);
         for (job, outcome, duration) in done {
+            if job.renewal != self.renewal {
+                self.returned(&job.name);
+                continue;
+            }
             let slot = &mut self.slots[job.index];
             slot.job = Some(job);
             slot.outcome = outcome;
             slot.duration = duration;
+        }
+    }
+
+    /// A thread that hung in a collector of an earlier set came back.
+    fn returned(&mut self, name: &str) {
+        let Some(threads) = self.hung.get_mut(name) else { return };
+        *threads -= 1;
+        if *threads == 0 {
+            self.hung.remove(name);
         }
     }
 
@@ -291,113 +332,4 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-    use crate::samples::Metric;
-
-    const DEADLINE: Duration = Duration::from_millis(500);
-
-    struct Fake(Box<dyn FnMut() -> Result<(), CollectError> + Send>);
-
-    impl Collector for Fake {
-        fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-            (self.0)()?;
-            out.push(&Metric::gauge("fake", "A fake."), &[], 1.0);
-            Ok(())
-        }
-    }
-
-    fn fake(
-        name: &str,
-        run: impl FnMut() -> Result<(), CollectError> + Send + 'static,
-    ) -> (String, Box<dyn Collector>) {
-        (name.to_owned(), Box::new(Fake(Box::new(run))))
-    }
-
-    fn outcomes(runner: &mut Runner) -> Vec<(String, String, usize)> {
-        let describe = |report: Report<'_>| {
-            let values = report.samples.map_or(0, |samples| samples.len());
-            (report.name.to_owned(), format!("{:?}", report.outcome), values)
-        };
-        runner.reports().map(describe).collect()
-    }
-
-    fn expected(rows: &[(&str, &str, usize)]) -> Vec<(String, String, usize)> {
-        rows.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), *c)).collect()
-    }
-
-    #[tokio::test]
-    async fn failures_and_panics_stay_with_their_collector() {
-        let mut runner = Runner::new(vec![
-            fake("good", || Ok(())),
-            fake("none", || Err(CollectError::unavailable("no such device"))),
-            fake("bad", || Err(CollectError::failed("/proc/x", "line 3"))),
-            fake("worse", || panic!("on purpose")),
-            fake("last", || Ok(())),
-        ]);
-        for _ in 0..3 {
-            runner.run(Duration::from_secs(60)).await.unwrap();
-            assert_eq!(
-                outcomes(&mut runner),
-                expected(&[
-                    ("good", "Collected", 1),
-                    ("none", "Unavailable(\"no such device\")", 0),
-                    ("bad", "Failed(\"/proc/x: line 3\")", 0),
-                    ("worse", "Failed(\"panicked: on purpose\")", 0),
-                    ("last", "Collected", 1),
-                ])
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn a_stuck_collector_is_skipped_until_it_returns() {
-        let (release, blocked) = mpsc::channel::<()>();
-        let (returned_tx, returned) = mpsc::channel::<()>();
-        let mut first = true;
-        let mut runner = Runner::new(vec![
-            fake("before", || Ok(())),
-            fake("hung", move || {
-                if std::mem::take(&mut first) {
-                    blocked.recv().unwrap();
-                    returned_tx.send(()).unwrap();
-                }
-                Ok(())
-            }),
-            fake("after", || Ok(())),
-        ]);
-        let stuck = expected(&[
-            ("before", "Collected", 1),
-            ("hung", "Stuck", 0),
-            ("after", "Collected", 1),
-        ]);
-        runner.run(DEADLINE).await.unwrap();
-        assert_eq!(outcomes(&mut runner), stuck);
-        runner.run(DEADLINE).await.unwrap();
-        assert_eq!(outcomes(&mut runner), stuck, "skipped while it is away");
-
-        release.send(()).unwrap();
-        returned.recv().unwrap();
-        // Its thread hands the job back just after that: the next ticks have it again.
-        let back = expected(&[
-            ("before", "Collected", 1),
-            ("hung", "Collected", 1),
-            ("after", "Collected", 1),
-        ]);
-        for _ in 0..1_000 {
-            runner.run(Duration::from_secs(60)).await.unwrap();
-            if outcomes(&mut runner) == back {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-        panic!("the collector never came back: {:?}", outcomes(&mut runner));
-    }
-
-    #[tokio::test]
-    async fn no_collectors_is_a_tick_too() {
-        Runner::new(Vec::new()).run(DEADLINE).await.unwrap();
-    }
-}
+mod tests;
