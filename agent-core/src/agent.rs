@@ -45,6 +45,8 @@ pub struct Agent {
     quarantine: Rc<Quarantine>,
     own_samples: Samples,
     encoder: TickEncoder,
+    /// Over reloads, for the threads that hang in it; with the schedule while a plan is carried out.
+    runner: Runner,
     pending: Pending,
     /// Interval and time of the last tick, over reloads.
     last_tick: Option<(Duration, i64)>,
@@ -197,6 +199,7 @@ impl Agent {
             quarantine: Rc::new(Quarantine::below(&options.data_dir)),
             own_samples: Samples::new(telemetry::COLLECTOR),
             encoder: TickEncoder::new(),
+            runner: Runner::default(),
             pending: Pending::new(options.pending_bytes_max),
             last_tick: None,
             said: BTreeMap::new(),
@@ -250,12 +253,14 @@ impl Agent {
                 let mut schedule = Schedule {
                     ticker: Ticker::new(Rc::clone(&self.clock), interval)
                         .after(last_ms.map(|(_, last_ms)| last_ms)),
-                    runner: Runner::new(plan.collectors),
+                    runner: std::mem::take(&mut self.runner),
                     interval,
                     deadline: collector_deadline.min(interval),
                     shutdown_deadline,
                 };
+                schedule.runner.renew(plan.collectors);
                 let how = self.tick_until(&mut schedule, stop).await;
+                self.runner = schedule.runner;
                 tracing::info!(?how, "collection stopped");
                 let _ = tell.send(how);
                 let deadline = Instant::now() + shutdown_deadline;

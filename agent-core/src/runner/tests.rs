@@ -74,11 +74,8 @@ async fn a_stuck_collector_is_skipped_until_it_returns() {
         }),
         fake("after", || Ok(())),
     ]);
-    let stuck = expected(&[
-        ("before", "Collected", 1),
-        ("hung", "Stuck", 0),
-        ("after", "Collected", 1),
-    ]);
+    let stuck =
+        expected(&[("before", "Collected", 1), ("hung", "Stuck", 0), ("after", "Collected", 1)]);
     runner.run(DEADLINE).await.unwrap();
     assert_eq!(outcomes(&mut runner), stuck);
     runner.run(DEADLINE).await.unwrap();
