@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use server_lite::store::{
-    Embedded, Host, IngestBatch, ReadRequest, Selector, Store, embedded::Options,
+    Embedded, Host, IngestBatch, ReadRequest, Reader as _, Selector, Store, embedded::Options,
 };
 use wire::request;
 use xtask::workload::{self, START_MS};

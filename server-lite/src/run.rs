@@ -174,7 +174,7 @@ fn watch_rules(
     let notifiers = Notifier::all(&config.notify)?;
     let runner = Runner::new(rules::Parts {
         rules: config.rules.clone().into(),
-        source: Arc::new(StoreSource::new(Arc::clone(store))),
+        source: Arc::new(StoreSource::new(store.apart())),
         store: alerts.clone(),
         notifiers: notifiers.iter().map(|notifier| notifier.name().to_owned()).collect(),
         clock: Arc::clone(clock),

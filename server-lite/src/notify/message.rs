@@ -149,6 +149,7 @@ impl Notification {
         let why = match self.reason {
             Some(EndReason::RuleChanged) => ", the rule no longer looks at it",
             Some(EndReason::RuleRemoved) => ", the rule is no longer there",
+            Some(EndReason::HostRenamed) => ", the host has a name that the rule doesn't look at",
             Some(EndReason::Recovered) | None => "",
         };
         format!(

@@ -1,4 +1,4 @@
-//! Answers to questions, over any [`Store`]: samples in buckets of time.
+//! Answers to questions, over any [`Reader`]: samples in buckets of time.
 //!
 //! - [`bucket`]: from samples to points, pure.
 //! - here: which series, within which bounds.
@@ -9,7 +9,7 @@ use serde::Serialize;
 use wire::AgentId;
 
 use self::bucket::{Aggregation, Fold, Point};
-use crate::store::{Labels, ReadRequest, Selector, Series, Store, StoreError};
+use crate::store::{Labels, ReadRequest, Reader, Selector, Series, StoreError};
 
 /// Points of one series.
 pub const POINTS_PER_SERIES_MAX: i64 = 11_000;
@@ -81,7 +81,7 @@ pub enum QueryError {
 /// # Errors
 /// [`QueryError`].
 pub async fn buckets(
-    store: &dyn Store,
+    store: &dyn Reader,
     query: &BucketQuery,
     limits: QueryLimits,
 ) -> Result<Buckets, QueryError> {

@@ -110,6 +110,8 @@ pub enum EndReason {
     RuleChanged,
     /// The rule is no longer there.
     RuleRemoved,
+    /// The host has another name now, and the rule looks at none of that name.
+    HostRenamed,
 }
 
 impl EndReason {
@@ -120,6 +122,7 @@ impl EndReason {
             Self::Recovered => "recovered",
             Self::RuleChanged => "rule_changed",
             Self::RuleRemoved => "rule_removed",
+            Self::HostRenamed => "host_renamed",
         }
     }
 }

@@ -6,6 +6,8 @@
 //! - **Unknown is never fine.** Without a sample younger than [`Moment::stale_after_ms`] a series is
 //!   *unknown*: a firing alert stays firing, a pending one stays pending, and both say since when.
 //!   What a series is that never crossed and went silent, rules don't say; presence of hosts does.
+//! - **What can't be read is unknown.** A series whose samples no longer read back says nothing, however
+//!   young they are; the others are judged.
 //! - **`for` counts known time only.** Between two judged samples that lie further apart than
 //!   [`Moment::stale_after_ms`], because the host or this hub was away, nobody knows whether the
 //!   threshold was crossed: that time doesn't count, and it doesn't start the count anew either. A
@@ -25,7 +27,7 @@ use super::{
         incident_id,
     },
     rule::Rule,
-    source::SeriesSamples,
+    source::{Found, SeriesSamples},
     summary::Facts,
 };
 
@@ -58,15 +60,11 @@ pub struct Observed<'a> {
     pub observation: Observation,
 }
 
-/// What changes for `rule`, whose alerts are `alerts`, given `data`; in the order of the series.
+/// What changes for `rule`, whose alerts are `alerts`, given what is `found`; in the order of the
+/// series.
 #[must_use]
-pub fn evaluate(
-    rule: &Rule,
-    alerts: &RuleAlerts,
-    data: &[SeriesSamples],
-    moment: Moment,
-) -> Vec<Change> {
-    let observed = fresh(rule, data, moment);
+pub fn evaluate(rule: &Rule, alerts: &RuleAlerts, found: &Found, moment: Moment) -> Vec<Change> {
+    let observed = fresh(rule, &found.series, moment);
     let judged = observed.values().filter_map(|observed| {
         let before = alerts.get(observed.series);
         let (after, transition) = step(rule, before, *observed, moment.stale_after_ms);
@@ -76,7 +74,7 @@ pub fn evaluate(
     let unjudged = alerts
         .iter()
         .filter(|(series, _)| !observed.contains_key(series))
-        .filter_map(|(series, alert)| unobserved(rule, series, alert, moment));
+        .filter_map(|(series, alert)| unobserved(rule, series, alert, found, moment));
     let mut changes: Vec<_> = judged.chain(unjudged).collect();
     changes.sort_by(|a, b| a.series.cmp(&b.series));
     changes
@@ -194,13 +192,27 @@ fn summary(rule: &Rule, observed: Observed<'_>) -> String {
 }
 
 /// What becomes of an alert that nothing fresh is known of.
-fn unobserved(rule: &Rule, series: &SeriesKey, alert: &Alert, moment: Moment) -> Option<Change> {
+fn unobserved(
+    rule: &Rule,
+    series: &SeriesKey,
+    alert: &Alert,
+    found: &Found,
+    moment: Moment,
+) -> Option<Change> {
     if !rule.selector.selects(series, &alert.host) {
         return Some(alert.abandon(&rule.name, series, EndReason::RuleChanged, moment.now_ms));
     }
+    if found.elsewhere.contains_key(&series.agent_id) {
+        return Some(alert.abandon(&rule.name, series, EndReason::HostRenamed, moment.now_ms));
+    }
     let forgotten = matches!(alert.phase, Phase::Pending { .. })
         && moment.now_ms.saturating_sub(alert.seen_ms) > PENDING_FORGOTTEN_AFTER_MS;
-    let after = (!forgotten).then(|| marked(alert.clone(), moment));
+    let mut after = (!forgotten).then(|| marked(alert.clone(), moment));
+    if found.unread.contains_key(series)
+        && let Some(after) = &mut after
+    {
+        after.unknown_since_ms = Some(after.seen_ms);
+    }
     change(rule, series, Some(alert), after, None)
 }
 

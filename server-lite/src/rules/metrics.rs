@@ -18,6 +18,7 @@ use super::{alert::AlertStates, alert::Phase, alert_store::OutboxCounts};
 pub struct RuleMetrics {
     pub(crate) evaluations: AtomicU64,
     pub(crate) evaluation_failures: AtomicU64,
+    pub(crate) unread_series: AtomicU64,
     pub(crate) commit_failures: AtomicU64,
     pub(crate) fired: AtomicU64,
     pub(crate) resolved: AtomicU64,
@@ -38,6 +39,10 @@ pub struct RuleStatus {
     pub series: usize,
     /// Unix milliseconds when it was evaluated last with success.
     pub evaluated_ms: Option<i64>,
+    /// Hosts for which it couldn't be evaluated, the first few by name, and why: their alerts are
+    /// unknown.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread: BTreeMap<String, String>,
     /// Why the latest evaluation failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -79,6 +84,12 @@ impl RuleMetrics {
                 Counter,
                 "Evaluations that failed because samples couldn't be read.",
                 &self.evaluation_failures,
+            ),
+            figure(
+                "holdfast_hub_rule_unread_series_total",
+                Counter,
+                "Series left out of an evaluation because stored samples of them no longer read.",
+                &self.unread_series,
             ),
             figure(
                 "holdfast_hub_rule_commit_failures_total",

@@ -3,9 +3,10 @@
 //! One round reads each rule's samples, evaluates, and commits everything that changed in one
 //! transaction; only then does it count. A round that can't be committed changes nothing, and the
 //! next finds the same transitions again. A rule whose samples can't be read leaves its alerts as
-//! they are, *unknown* once they are old, and holds up no other rule.
+//! they are, *unknown* once they are old, and holds up no other rule. A host some of whose samples can't
+//! be read is unknown to the rules that look at them, and holds up no other host.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
@@ -16,7 +17,7 @@ use super::{
     evaluate::{Moment, evaluate},
     metrics::RuleMetrics,
     rule::Rule,
-    source::{Query, SampleSource, SeriesSamples},
+    source::{Found, Query, SampleSource},
 };
 
 /// Time between two rounds, unless configured.
@@ -29,6 +30,8 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// out until their time has come; as much as a request's signature may.
 pub const CLOCK_AHEAD_MAX_MS: i64 = 5 * 60 * 1_000;
 
+/// Hosts whose samples can't be read that are named for a rule.
+const UNREAD_HOSTS_SHOWN: usize = 20;
 const PRUNE_EVERY_MS: i64 = 60 * 60 * 1_000;
 
 /// Says what time it is, in Unix milliseconds.
@@ -104,45 +107,53 @@ impl Runner {
         let stale_after_ms = millis(self.parts.stale_after);
         let metrics = &self.parts.metrics;
         RuleMetrics::count(&metrics.evaluations, 1);
-        let data = match self.read(rule, now_ms, stale_after_ms).await {
-            Ok(data) => {
-                self.note_success(rule, data.len(), now_ms);
-                data
+        let found = match self.read(rule, now_ms, stale_after_ms).await {
+            Ok(found) => {
+                RuleMetrics::count(&metrics.unread_series, found.unread.len());
+                self.note_success(rule, &found, now_ms);
+                found
             }
             Err(reason) => {
                 RuleMetrics::count(&metrics.evaluation_failures, 1);
                 self.note_failure(rule, reason);
-                Vec::new()
+                Found::default()
             }
         };
         let moment = Moment { now_ms, stale_after_ms };
-        evaluate(rule, self.states.of(&rule.name), &data, moment)
+        evaluate(rule, self.states.of(&rule.name), &found, moment)
     }
 
-    async fn read(
-        &self,
-        rule: &Rule,
-        now_ms: i64,
-        stale_after_ms: i64,
-    ) -> Result<Vec<SeriesSamples>, String> {
+    async fn read(&self, rule: &Rule, now_ms: i64, stale_after_ms: i64) -> Result<Found, String> {
         let query = Query {
             selector: &rule.selector,
             from_ms: now_ms.saturating_sub(stale_after_ms).saturating_sub(rule.window_ms),
             to_ms: now_ms.saturating_add(CLOCK_AHEAD_MAX_MS),
         };
         match tokio::time::timeout(READ_TIMEOUT, self.parts.source.samples(query)).await {
-            Ok(Ok(data)) => Ok(data),
+            Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(chain(&error)),
             Err(_) => Err(format!("samples were not read within {} s", READ_TIMEOUT.as_secs())),
         }
     }
 
-    fn note_success(&self, rule: &Rule, series: usize, now_ms: i64) {
+    fn note_success(&self, rule: &Rule, found: &Found, now_ms: i64) {
+        let unread: BTreeMap<_, _> = found
+            .unread
+            .values()
+            .map(|unread| (unread.host.clone(), unread.reason.clone()))
+            .take(UNREAD_HOSTS_SHOWN)
+            .collect();
         self.parts.metrics.note_rule(&rule.name, |status| {
             if status.error.take().is_some() {
                 info!(rule = rule.name, "rule is evaluated again");
             }
-            status.series = series;
+            for (host, reason) in &unread {
+                if !status.unread.contains_key(host) {
+                    warn!(rule = rule.name, host, reason, "rule can't be evaluated for a host");
+                }
+            }
+            status.series = found.series.len();
+            status.unread = unread;
             status.evaluated_ms = Some(now_ms);
         });
     }

@@ -1,11 +1,11 @@
 //! Where rules get their samples from: the narrow part of a store that they need.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
-use wire::MetricKind;
+use wire::{AgentId, MetricKind};
 
 use super::{alert::SeriesKey, rule::Selector};
-use crate::store::{self, ReadRequest, Series, Store, StoreError};
+use crate::store::{self, ReadRequest, Readable, Reader, Series, StoreError};
 
 /// What a source returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -34,18 +34,36 @@ pub struct SeriesSamples {
     pub samples: Vec<(i64, f64)>,
 }
 
-/// Gives rules their samples.
-pub trait SampleSource: Send + Sync {
+/// What a source knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
     /// Every series that the selector selects and that has samples in the time asked for, once, with
     /// all its committed samples of that time.
+    pub series: Vec<SeriesSamples>,
+    /// Series that the selector selects and that have samples which no longer read back: a part of
+    /// them would say something else than the whole.
+    pub unread: BTreeMap<SeriesKey, Unread>,
+    /// Agents that have such series, but whose hosts the selector doesn't select; what they are called.
+    pub elsewhere: BTreeMap<AgentId, String>,
+}
+
+/// Why nothing is known of a series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The host's name as its agent calls it now.
+    pub host: String,
+    /// What the store said.
+    pub reason: String,
+}
+
+/// Gives rules their samples.
+pub trait SampleSource: Send + Sync {
+    /// What there is of what a rule asks for.
     ///
     /// # Errors
-    /// [`SourceError`] when the store can't be read. An answer is whole or an error: a part would
-    /// look like hosts that have gone silent.
-    fn samples<'a>(
-        &'a self,
-        query: Query<'a>,
-    ) -> BoxFuture<'a, Result<Vec<SeriesSamples>, SourceError>>;
+    /// [`SourceError`] when the store can't be read. An answer is whole, or says what it lacks, or is an
+    /// error: a part would look like hosts that have gone silent.
+    fn samples<'a>(&'a self, query: Query<'a>) -> BoxFuture<'a, Result<Found, SourceError>>;
 }
 
 /// The store can't be read.
@@ -60,37 +78,44 @@ pub struct SourceError {
 
 /// A store as a source.
 #[derive(Clone)]
-pub struct StoreSource(Arc<dyn Store>);
+pub struct StoreSource(Arc<dyn Reader>);
 
 impl StoreSource {
-    /// Reads from `store`.
+    /// Reads through `reader`, which queries should not hold up: [`crate::store::Store::apart`].
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self(store)
+    pub fn new(reader: Arc<dyn Reader>) -> Self {
+        Self(reader)
     }
 
-    async fn read(&self, query: Query<'_>) -> Result<Vec<SeriesSamples>, StoreError> {
+    async fn read(&self, query: Query<'_>) -> Result<Found, StoreError> {
         let selector = store::Selector {
             host: None,
             metric: query.selector.metric.clone(),
             labels: query.selector.labels.clone(),
         };
-        let mut series = self.0.series(selector).await?;
-        series.retain(|one| query.selector.selects_host(&one.hostname));
+        let all = self.0.series(selector).await?;
+        let (series, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|one| query.selector.selects_host(&one.hostname));
         let ids = series.iter().map(|one| one.id).collect();
         let request = ReadRequest { series: ids, from_ms: query.from_ms, to_ms: query.to_ms };
-        let samples = self.0.read(request).await?.collect(series.len()).await?;
-        let with_samples =
-            series.into_iter().zip(samples).filter(|(_, samples)| !samples.is_empty());
-        Ok(with_samples.map(|(series, samples)| together(series, samples)).collect())
+        let samples = self.0.read(request).await?;
+        let Readable { samples, mut unread } = samples.collect_readable(series.len()).await?;
+        let elsewhere = others.into_iter().map(|one| (one.agent_id, one.hostname)).collect();
+        let mut found = Found { elsewhere, ..Found::default() };
+        for (place, (series, samples)) in series.into_iter().zip(samples).enumerate() {
+            let one = together(series, samples);
+            if let Some(reason) = unread.remove(&place) {
+                found.unread.insert(one.key, Unread { host: one.host, reason });
+            } else if !one.samples.is_empty() {
+                found.series.push(one);
+            }
+        }
+        Ok(found)
     }
 }
 
 impl SampleSource for StoreSource {
-    fn samples<'a>(
-        &'a self,
-        query: Query<'a>,
-    ) -> BoxFuture<'a, Result<Vec<SeriesSamples>, SourceError>> {
+    fn samples<'a>(&'a self, query: Query<'a>) -> BoxFuture<'a, Result<Found, SourceError>> {
         Box::pin(async move {
             let failed = |error: StoreError| SourceError {
                 metric: query.selector.metric.clone(),

@@ -16,8 +16,9 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod embedded;
+mod error;
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 use wire::{AgentId, GapReason, MetricKind, SchemaId, StreamId, request::Request};
 
 pub use embedded::Embedded;
+pub use error::{IngestError, StoreError};
 
 /// What a store's calls return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,8 +34,29 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Labels by name.
 pub type Labels = BTreeMap<String, String>;
 
-/// See the module's opening for what is promised.
-pub trait Store: Send + Sync {
+/// Reads samples.
+pub trait Reader: Send + Sync {
+    /// The series that fit, in a stable order.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they can't be read.
+    fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>>;
+
+    /// The samples of some series in a span of time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when reading can't begin; what fails later comes out of [`Samples`]. Samples that
+    /// no longer read back are left out, and the last thing that comes out is
+    /// [`StoreError::Damaged`] with the series they are of.
+    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>>;
+}
+
+/// See the module's opening for what is promised. As a [`Reader`] it is for queries: there are as many
+/// at one time as it was opened for, and more wait.
+pub trait Store: Reader {
+    /// A reader for who must not wait for queries: rules.
+    fn apart(&self) -> Arc<dyn Reader>;
+
     /// Commits a request's records, whole or up to the first whose schemas aren't known.
     ///
     /// # Errors
@@ -51,20 +74,6 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`] when it can't be read.
     fn agents(&self) -> BoxFuture<'_, Result<Vec<Agent>, StoreError>>;
-
-    /// The series that fit, in a stable order.
-    ///
-    /// # Errors
-    /// [`StoreError`] when they can't be read.
-    fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>>;
-
-    /// The samples of some series in a span of time.
-    ///
-    /// # Errors
-    /// [`StoreError`] when reading can't begin; what fails later comes out of [`Samples`]. Samples that
-    /// no longer read back are left out, and the last thing that comes out is
-    /// [`StoreError::Damaged`].
-    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>>;
 
     /// The gap ledger, oldest first.
     ///
@@ -119,35 +128,6 @@ pub struct Ingested {
     pub samples: u64,
     /// Records that were already there.
     pub duplicates: u64,
-}
-
-/// Why nothing of a request was stored.
-#[derive(Debug, thiserror::Error)]
-pub enum IngestError {
-    /// This record can never be stored.
-    #[error("record {index} (seq {seq}): {reason}")]
-    BadRecord {
-        /// Counted from 0 in the request.
-        index: usize,
-        /// Its sequence number.
-        seq: u64,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Somebody else writes this stream: what it brings under this number is not what is stored.
-    #[error("{reason}")]
-    Conflict {
-        /// The lowest number of which that is known.
-        seq: u64,
-        /// How it is known.
-        reason: String,
-    },
-    /// More waits to be written than may: ask again.
-    #[error("store is busy: {0}")]
-    Busy(&'static str),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// When an agent was last heard of.
@@ -290,11 +270,45 @@ impl Samples {
     pub async fn collect(mut self, series: usize) -> Result<Vec<Vec<(i64, f64)>>, StoreError> {
         let mut all = vec![Vec::new(); series];
         while let Some(chunk) = self.next().await? {
-            if let Some(one) = all.get_mut(chunk.series) {
-                one.extend(chunk.times.into_iter().zip(chunk.values));
-            }
+            chunk.add_to(&mut all);
         }
         Ok(all)
+    }
+
+    /// As [`Samples::collect`], but what no longer reads back fails only the series that it is of.
+    ///
+    /// # Errors
+    /// As [`Samples::next`], but for [`StoreError::Damaged`].
+    pub async fn collect_readable(mut self, series: usize) -> Result<Readable, StoreError> {
+        let mut readable = Readable { samples: vec![Vec::new(); series], unread: BTreeMap::new() };
+        loop {
+            match self.next().await {
+                Ok(Some(chunk)) => chunk.add_to(&mut readable.samples),
+                Ok(None) => return Ok(readable),
+                Err(StoreError::Damaged { what, detail, series }) => {
+                    let reason = format!("damaged {what}: {detail}");
+                    readable.unread.extend(series.into_iter().map(|one| (one, reason.clone())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Samples of which some may not be readable any more.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Readable {
+    /// A vector for each series asked for.
+    pub samples: Vec<Vec<(i64, f64)>>,
+    /// The series that lack some, by their places, and why.
+    pub unread: BTreeMap<usize, String>,
+}
+
+impl Chunk {
+    fn add_to(self, all: &mut [Vec<(i64, f64)>]) {
+        if let Some(one) = all.get_mut(self.series) {
+            one.extend(self.times.into_iter().zip(self.values));
+        }
     }
 }
 
@@ -414,56 +428,4 @@ pub struct StoreStats {
     pub damaged: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
-}
-
-/// Why a store can't do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database refused.
-    #[error("{operation}")]
-    Database {
-        /// What was tried.
-        operation: &'static str,
-        /// What it said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The file system refused.
-    #[error("{operation} {path}")]
-    Io {
-        /// What was tried: `create`, `lock`.
-        operation: &'static str,
-        /// On what.
-        path: std::path::PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Another hub owns the directory.
-    #[error(
-        "data directory {path} is in use by {holder}: stop it first, or give this hub a `data_dir` of its own"
-    )]
-    Locked {
-        /// The directory.
-        path: std::path::PathBuf,
-        /// Who holds it.
-        holder: String,
-    },
-    /// Written by a newer hub, or not by a hub at all.
-    #[error("{path} {found}")]
-    Format {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What was found, and what would be right.
-        found: String,
-    },
-    /// What was stored doesn't read back.
-    #[error("damaged {what}: {detail}")]
-    Damaged {
-        /// Which row.
-        what: String,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// The store was closed, or its writer ended.
-    #[error("store is closed")]
-    Closed,
 }

@@ -3,6 +3,7 @@ use wire::{AgentId, MetricKind};
 
 use super::*;
 use crate::rules::alert::AlertStates;
+use crate::rules::source::Unread;
 
 const STALE_MS: i64 = 300_000;
 const NAN: f64 = f64::NAN;
@@ -29,18 +30,25 @@ fn data(samples: &[(i64, f64)]) -> SeriesSamples {
     }
 }
 
+fn of(series: &[SeriesSamples]) -> Found {
+    Found { series: series.to_vec(), ..Found::default() }
+}
+
 /// Rules over the time of one series, evaluated as often as asked.
 #[derive(Clone, Default)]
 struct Watch {
     states: AlertStates,
     samples: Vec<(i64, f64)>,
+    /// What is found beside the samples.
+    found: Found,
 }
 
 impl Watch {
     fn evaluate(&mut self, rule: &Rule, now_ms: i64) -> Vec<Transition> {
         let moment = Moment { now_ms, stale_after_ms: STALE_MS };
-        let data = if self.samples.is_empty() { vec![] } else { vec![data(&self.samples)] };
-        let changes = evaluate(rule, self.states.of(&rule.name), &data, moment);
+        let series = if self.samples.is_empty() { vec![] } else { vec![data(&self.samples)] };
+        let found = Found { series, ..self.found.clone() };
+        let changes = evaluate(rule, self.states.of(&rule.name), &found, moment);
         let told = changes.iter().filter_map(|change| change.transition.clone()).collect();
         self.states.apply(changes);
         told
@@ -242,7 +250,7 @@ fn a_rate_needs_two_samples_and_survives_a_reset() {
         let mut one = data(samples);
         one.kind = MetricKind::Counter;
         let moment = Moment { now_ms: 30_000, stale_after_ms: STALE_MS };
-        let changes = evaluate(&rule, &RuleAlerts::new(), &[one], moment);
+        let changes = evaluate(&rule, &RuleAlerts::new(), &of(&[one]), moment);
         assert_eq!(!changes.is_empty(), fires, "{samples:?}");
     };
     check(&[(0, 1e9)], false);
@@ -268,6 +276,42 @@ fn a_rule_that_looks_elsewhere_ends_what_it_began() {
 }
 
 #[test]
+fn a_host_that_is_called_something_else_ends_what_it_began() {
+    let check = |keys: &str, expected: &str| {
+        let rule = rule(&format!("hosts = ['web-*']\n{keys}"));
+        let mut watch = Watch { samples: vec![(0, 5.0)], ..Watch::default() };
+        watch.evaluate(&rule, 0);
+        watch.samples.clear();
+        watch.found.elsewhere.insert(series(2).agent_id, "db-2".to_owned());
+        assert_eq!(watch.evaluate(&rule, 10_000), [], "another agent");
+        watch.found.elsewhere.insert(series(1).agent_id, "db-1".to_owned());
+        let transitions = watch.evaluate(&rule, 12_000);
+        assert_eq!(watch.state() + &told(&transitions), expected, "{keys}");
+        assert_eq!(watch.evaluate(&rule, 13_000), []);
+    };
+    check("", "inactive RESOLVED at 12 host_renamed");
+    check("for = '1h'", "inactive");
+}
+
+#[test]
+fn what_cannot_be_read_is_unknown_at_once_and_known_again_with_the_next_sample() {
+    let rule = rule("");
+    let mut watch = Watch { samples: vec![(0, 5.0)], ..Watch::default() };
+    watch.evaluate(&rule, 0);
+    let samples = std::mem::take(&mut watch.samples);
+    let unread = Unread { host: "web-1".to_owned(), reason: "damaged".to_owned() };
+    watch.found.unread.insert(series(1), unread);
+    assert_eq!(watch.evaluate(&rule, 1_000), []);
+    assert_eq!(watch.state(), "firing since 0 unknown since 0");
+    assert_eq!(watch.evaluate(&rule, 2_000), []);
+    watch.found.unread.clear();
+    watch.samples = samples;
+    watch.samples.push((10_000, 5.0));
+    assert_eq!(watch.evaluate(&rule, 10_000), []);
+    assert_eq!(watch.state(), "firing since 0");
+}
+
+#[test]
 fn a_rule_that_is_gone_ends_what_it_began() {
     let mut watch = Watch { samples: vec![(0, 5.0)], ..Watch::default() };
     let rule = rule("");
@@ -289,14 +333,14 @@ fn series_are_judged_apart_and_told_in_order() {
     };
     let data = [one(3, 9.0), one(2, 1.0), one(1, 9.0)];
     let moment = Moment { now_ms: 0, stale_after_ms: STALE_MS };
-    let changes = evaluate(&rule(""), &RuleAlerts::new(), &data, moment);
+    let changes = evaluate(&rule(""), &RuleAlerts::new(), &of(&data), moment);
     let keys: Vec<_> = changes.iter().map(|change| change.series.clone()).collect();
     assert_eq!(keys, [series(1), series(3)]);
     let mut states = AlertStates::default();
     states.apply(changes.clone());
     let later = Moment { now_ms: STALE_MS + 1, ..moment };
     let unknown_and_new = SeriesSamples { samples: vec![(later.now_ms, 9.0)], ..one(2, 0.0) };
-    let more = evaluate(&rule(""), states.of("busy"), &[unknown_and_new], later);
+    let more = evaluate(&rule(""), states.of("busy"), &of(&[unknown_and_new]), later);
     let keys: Vec<_> = more.iter().map(|change| change.series.clone()).collect();
     assert_eq!(keys, [series(1), series(2), series(3)]);
     let Some(Transition::Fired(incident)) = &changes[1].transition else { panic!("{changes:?}") };

@@ -14,7 +14,7 @@ use super::*;
 use crate::rules::{
     alert::SeriesKey,
     alert_store::FILE,
-    source::{BoxFuture, SourceError},
+    source::{BoxFuture, SeriesSamples, SourceError, Unread},
 };
 
 /// One series of each metric, as a test wants it.
@@ -24,39 +24,44 @@ struct Samples(Mutex<BTreeMap<String, Answer>>);
 #[derive(Clone)]
 enum Answer {
     Samples(Vec<(i64, f64)>),
+    Unreadable,
     Failure,
     Silence,
 }
 
 impl SampleSource for Samples {
-    fn samples<'a>(
-        &'a self,
-        query: Query<'a>,
-    ) -> BoxFuture<'a, Result<Vec<SeriesSamples>, SourceError>> {
+    fn samples<'a>(&'a self, query: Query<'a>) -> BoxFuture<'a, Result<Found, SourceError>> {
         let metric = query.selector.metric.clone();
         let answer = self.0.lock().unwrap().get(&metric).cloned();
         Box::pin(async move {
             let samples = match answer {
-                None => return Ok(Vec::new()),
+                None => return Ok(Found::default()),
                 Some(Answer::Samples(samples)) => samples,
+                Some(Answer::Unreadable) => {
+                    let unread =
+                        Unread { host: "web-1".to_owned(), reason: "bad block".to_owned() };
+                    let unread = [(key(metric), unread)].into();
+                    return Ok(Found { unread, ..Found::default() });
+                }
                 Some(Answer::Failure) => {
                     return Err(SourceError { metric, source: "disk on fire".into() });
                 }
                 Some(Answer::Silence) => std::future::pending().await,
             };
             let wanted = query.from_ms..=query.to_ms;
-            Ok(vec![SeriesSamples {
-                key: SeriesKey {
-                    agent_id: AgentId::from_bytes([1; 16]),
-                    metric,
-                    labels: BTreeMap::new(),
-                },
+            let one = SeriesSamples {
+                key: key(metric),
                 host: "web-1".to_owned(),
                 kind: MetricKind::Gauge,
                 samples: samples.into_iter().filter(|(t, _)| wanted.contains(t)).collect(),
-            }])
+            };
+            Ok(Found { series: vec![one], ..Found::default() })
         })
     }
+}
+
+fn key(metric: String) -> SeriesKey {
+    SeriesKey { agent_id: AgentId::from_bytes([1; 16]), metric, labels: BTreeMap::new() }
 }
 
 /// A hub's data directory, its samples and its clock: what outlives a restart.
@@ -189,6 +194,28 @@ async fn a_store_that_cannot_be_read_leaves_alerts_as_they_are() {
     bench.sample(&mut hub, 910, 5.0).await;
     assert_eq!((bench.figure("alerts_unknown"), &bench.metrics.rules()["busy"].error), (1, &None));
     assert_eq!(bench.queued(), ["firing", "firing"]);
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_be_read_is_unknown_with_its_reason() {
+    let bench = Bench::new();
+    let mut hub = bench.start(&[BUSY, FULL]);
+    bench.set("disk", Answer::Samples(vec![(0, 1.0)]));
+    bench.sample(&mut hub, 0, 5.0).await;
+    assert_eq!((bench.figure("alerts_firing"), bench.figure("alerts_unknown")), (1, 0));
+    bench.set("disk", Answer::Unreadable);
+    bench.round(&mut hub, 10).await;
+    assert_eq!((bench.figure("alerts_firing"), bench.figure("alerts_unknown")), (1, 1));
+    assert_eq!(bench.figure("rule_evaluation_failures_total"), 0);
+    assert_eq!(bench.figure("rule_unread_series_total"), 1);
+    let rules = bench.metrics.rules();
+    assert_eq!(rules["full"].unread["web-1"], "bad block");
+    assert!(rules["busy"].unread.is_empty());
+    bench.set("disk", Answer::Samples(vec![(20_000, 1.0)]));
+    bench.round(&mut hub, 20).await;
+    assert_eq!(bench.figure("alerts_unknown"), 0);
+    assert!(bench.metrics.rules()["full"].unread.is_empty());
+    assert_eq!(bench.queued(), ["firing"]);
 }
 
 #[tokio::test]

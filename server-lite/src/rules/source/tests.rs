@@ -1,4 +1,4 @@
-use std::sync::Mutex;
+use std::{sync::Mutex, task::Poll};
 
 use tempfile::TempDir;
 use wire::AgentId;
@@ -12,7 +12,7 @@ use crate::{
         runner::{INTERVAL_DEFAULT, Parts, Runner, STALE_AFTER_DEFAULT},
     },
     store::{
-        Embedded,
+        Embedded, Store as _,
         conformance::{FakeAgent, schema, tick, time_of, value_of},
         embedded::Options,
     },
@@ -42,7 +42,7 @@ async fn a_store_answers_what_a_rule_asks() {
         let rule = rule(keys);
         let (from_ms, to_ms) = (time_of(first), time_of(last));
         let query = Query { selector: &rule.selector, from_ms, to_ms };
-        let mut found = source.samples(query).await.unwrap();
+        let mut found = source.samples(query).await.unwrap().series;
         found.sort_by(|a, b| a.key.cmp(&b.key));
         let names: Vec<_> = found
             .iter()
@@ -92,4 +92,52 @@ async fn what_an_agent_sends_makes_a_rule_fire() {
     assert_eq!((incident.started_ms, incident.value), (time_of(10), value_of(10, 2)));
     let told = alerts.next_delivery("log").unwrap().unwrap().notification;
     assert_eq!((told.host.as_str(), told.labels["n"].as_str()), ("host-2", "2"));
+}
+
+#[tokio::test]
+async fn one_unreadable_block_costs_the_host_it_hits_and_no_other() {
+    let dir = TempDir::new().unwrap();
+    let store = store_of(&dir, 10).await;
+    let source = StoreSource::new(store.apart());
+    let connection = rusqlite::Connection::open(dir.path().join("hub.sqlite")).unwrap();
+    let broken = "UPDATE head SET body = zeroblob(length(body)) WHERE id IN \
+                  (SELECT s.id << 32 FROM streams s JOIN agents a ON a.id = s.agent \
+                  WHERE a.hostname = 'host-2')";
+    assert_eq!(connection.execute(broken, []).unwrap(), 1);
+    let rule = rule("labels = { n = '1' }\nhosts = ['host-[12]', 'host-1', 'host-2']");
+    let (from_ms, to_ms) = (time_of(1), time_of(99));
+    let query = Query { selector: &rule.selector, from_ms, to_ms };
+    let found = source.samples(query).await.unwrap();
+    let read: Vec<_> = found.series.iter().map(|one| one.host.as_str()).collect();
+    assert_eq!(read, ["host-1"]);
+    let unread: Vec<_> = found.unread.values().collect();
+    let [unread] = unread.as_slice() else { panic!("{unread:?}") };
+    assert_eq!(unread.host, "host-2");
+    assert!(unread.reason.starts_with("damaged Head"), "{}", unread.reason);
+    let elsewhere: Vec<_> = found.elsewhere.values().collect();
+    assert_eq!(elsewhere, ["host-3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_do_not_hold_up_rules() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { readers: 1, ..Options::new(dir.path()) };
+    let store = Embedded::open(&options).unwrap();
+    let schema = schema("load", 200);
+    FakeAgent::new(1, 1, &[&schema]).send(&store, &[tick(1, &schema)]).await;
+    let selector = store::Selector { metric: "load".to_owned(), ..store::Selector::default() };
+    let series = store.series(selector).await.unwrap().iter().map(|one| one.id).collect();
+    // A query whose reader is slow, and as many more as come: the only place is taken.
+    let request = ReadRequest { series, from_ms: i64::MIN, to_ms: i64::MAX };
+    let slow = store.read(request.clone()).await.unwrap();
+    let mut waiting = Box::pin(store.read(request));
+    let is_waiting = std::future::poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending()));
+    assert!(is_waiting.await);
+    let rule = rule("");
+    let (from_ms, to_ms) = (time_of(1), time_of(99));
+    let query = Query { selector: &rule.selector, from_ms, to_ms };
+    let found = StoreSource::new(store.apart()).samples(query).await.unwrap();
+    assert_eq!(found.series.len(), 200);
+    drop(slow);
+    drop(waiting.await.unwrap());
 }

@@ -112,6 +112,7 @@ pub fn samples(
             return Err(StoreError::Damaged {
                 what: format!("samples of {}", series.metric),
                 detail,
+                series: vec![],
             });
         }
     }

@@ -61,10 +61,12 @@ use self::{
     writer::{NotQueued, Writer, Writing},
 };
 use super::{
-    Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest,
+    Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
     Samples, Seen, Selector, Series, Store, StoreError, StoreStats,
 };
 
+/// Readers at one time beside queries: rules are evaluated one after the other, and so is housekeeping.
+const READERS_APART: usize = 2;
 /// Chunks that may wait for whoever reads them.
 const CHUNKS_QUEUED: usize = 64;
 
@@ -92,7 +94,9 @@ pub struct Embedded {
     directory: PathBuf,
     series_per_agent: u64,
     counters: Arc<Counters>,
-    readers: Arc<Readers>,
+    queries: View,
+    /// For rules and housekeeping.
+    apart: Arc<View>,
     seals: Arc<SealQueue>,
     running: Mutex<Option<Running>>,
 }
@@ -133,8 +137,13 @@ impl Embedded {
             Arc::clone(&seals),
         );
         let threads = vec![sealing.map_err(spawned)?, writing];
+        let view = |most| View {
+            readers: Arc::new(Readers::new(&directory, most)),
+            counters: Arc::clone(&counters),
+        };
         Ok(Self {
-            readers: Arc::new(Readers::new(&directory, options.readers)),
+            queries: view(options.readers),
+            apart: Arc::new(view(READERS_APART)),
             directory,
             series_per_agent: options.series_per_agent,
             counters,
@@ -176,14 +185,14 @@ impl Embedded {
     }
 
     async fn maintain_now(&self, now_ms: i64, keep: Duration) -> Result<(), StoreError> {
-        let due = self.readers.with(move |connection| {
+        let due = self.apart.readers.with(move |connection| {
             let before = now_ms.saturating_sub(retain::HEAD_AGE_MAX_MS);
             retain::due(connection, before).map_err(database("look for what is due"))
         });
         self.seals.add(due.await?);
         let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         let cutoff_ms = now_ms.saturating_sub(keep_ms);
-        let old = self.readers.with(move |connection| {
+        let old = self.apart.readers.with(move |connection| {
             retain::old_groups(connection, cutoff_ms).map_err(database("look for old samples"))
         });
         for groups in old.await?.chunks(retain::GROUPS_ONCE) {
@@ -191,7 +200,7 @@ impl Embedded {
             self.change(move |writing| retain::drop_old_blocks(writing, &groups, cutoff_ms))
                 .await?;
         }
-        let agents = self.readers.with(move |connection| {
+        let agents = self.apart.readers.with(move |connection| {
             retain::agents_with_old_series(connection, cutoff_ms)
                 .map_err(database("look for old series"))
         });
@@ -205,7 +214,8 @@ impl Embedded {
     fn stop(&self) -> Option<Running> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.seals.close();
-        self.readers.close();
+        self.queries.readers.close();
+        self.apart.readers.close();
         running
     }
 }
@@ -231,24 +241,23 @@ impl Drop for Embedded {
     }
 }
 
-impl Store for Embedded {
-    fn ingest(&self, batch: IngestBatch) -> BoxFuture<'_, Result<Ingested, IngestError>> {
-        Box::pin(self.ingest_batch(batch))
+impl Reader for Embedded {
+    fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
+        self.queries.series(selector)
     }
 
-    fn note_seen(&self, seen: Vec<Seen>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.change(move |writing| {
-            note_seen(writing.connection, &seen).map_err(database("note who was seen"))
-        }))
+    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>> {
+        self.queries.read(request)
     }
+}
 
-    fn agents(&self) -> BoxFuture<'_, Result<Vec<Agent>, StoreError>> {
-        Box::pin(
-            self.readers
-                .with(|connection| select::agents(connection).map_err(database("read agents"))),
-        )
-    }
+/// Reads through connections of its own.
+struct View {
+    readers: Arc<Readers>,
+    counters: Arc<Counters>,
+}
 
+impl Reader for View {
     fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
         Box::pin(self.readers.with(move |connection| {
             select::series(connection, &selector).map_err(database("read series"))
@@ -270,9 +279,33 @@ impl Store for Embedded {
             Ok(Samples::new(chunks))
         })
     }
+}
+
+impl Store for Embedded {
+    fn apart(&self) -> Arc<dyn Reader> {
+        Arc::clone(&self.apart) as _
+    }
+
+    fn ingest(&self, batch: IngestBatch) -> BoxFuture<'_, Result<Ingested, IngestError>> {
+        Box::pin(self.ingest_batch(batch))
+    }
+
+    fn note_seen(&self, seen: Vec<Seen>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.change(move |writing| {
+            note_seen(writing.connection, &seen).map_err(database("note who was seen"))
+        }))
+    }
+
+    fn agents(&self) -> BoxFuture<'_, Result<Vec<Agent>, StoreError>> {
+        Box::pin(
+            self.queries
+                .readers
+                .with(|connection| select::agents(connection).map_err(database("read agents"))),
+        )
+    }
 
     fn gaps(&self, filter: GapFilter) -> BoxFuture<'_, Result<Vec<GapEntry>, StoreError>> {
-        Box::pin(self.readers.with(move |connection| {
+        Box::pin(self.queries.readers.with(move |connection| {
             select::gaps(connection, &filter).map_err(database("read gaps"))
         }))
     }

@@ -5,7 +5,7 @@
 //! cluster, and the clusters follow each other in time. It all happens in one read transaction: what
 //! is sealed meanwhile is seen in one place or the other, never in both.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::mpsc;
@@ -41,14 +41,23 @@ pub(crate) fn read(
         operation: "start decompressing",
         source: error.into(),
     })?;
-    let mut reading =
-        Reading { connection: &transaction, counters, request, sink, heads, damaged: None };
+    let mut reading = Reading {
+        connection: &transaction,
+        counters,
+        request,
+        sink,
+        heads,
+        damaged: None,
+        unread: BTreeSet::new(),
+    };
     for (agent, wanted) in agents {
         if !reading.agent(agent, &wanted)? {
             return Ok(());
         }
     }
-    reading.damaged.map_or(Ok(()), Err)
+    let Reading { damaged, unread, .. } = reading;
+    let Some((what, detail)) = damaged else { return Ok(()) };
+    Err(StoreError::Damaged { what, detail, series: unread.into_iter().collect() })
 }
 
 /// The series wanted of one agent: place in the request by id.
@@ -104,8 +113,9 @@ struct Reading<'a> {
     request: &'a ReadRequest,
     sink: &'a Sink,
     heads: HeadReader,
-    /// What didn't read back, to be said at the end.
-    damaged: Option<StoreError>,
+    /// What first didn't read back, to be said at the end, and the places of all series it concerns.
+    damaged: Option<(String, String)>,
+    unread: BTreeSet<usize>,
 }
 
 impl Reading<'_> {
@@ -123,7 +133,7 @@ impl Reading<'_> {
                     }
                 };
                 if let Err(Malformed(detail)) = read.map_err(database("read samples"))? {
-                    self.damaged(source, detail);
+                    self.damaged(source, wanted, detail);
                 }
             }
             if !self.send(parts) {
@@ -133,10 +143,16 @@ impl Reading<'_> {
         Ok(true)
     }
 
-    fn damaged(&mut self, source: &Source, detail: String) {
+    fn damaged(&mut self, source: &Source, wanted: &Wanted, detail: String) {
         self.counters.damaged.add(1);
         tracing::error!(?source, detail, "stored samples no longer read, left out");
-        self.damaged = Some(StoreError::Damaged { what: format!("{:?}", source.place), detail });
+        let is_in = |series: i64| match source.place {
+            Place::Block { group, .. } => place_of(series).0 == group,
+            Place::Head { .. } => true,
+        };
+        let unread = wanted.iter().filter(|(series, _)| is_in(**series)).map(|(_, place)| *place);
+        self.unread.extend(unread);
+        self.damaged.get_or_insert((format!("{:?}", source.place), detail));
     }
 
     fn sources(&self, agent: i64, wanted: &Wanted) -> rusqlite::Result<Vec<Source>> {

@@ -144,7 +144,8 @@ impl Sealer {
             let sealed = catch_unwind(AssertUnwindSafe(|| self.seal(stream)));
             let sealed = sealed.unwrap_or_else(|_| {
                 let what = "records to be sealed".to_owned();
-                Err(StoreError::Damaged { what, detail: "sealing them panicked".to_owned() })
+                let (detail, series) = ("sealing them panicked".to_owned(), vec![]);
+                Err(StoreError::Damaged { what, detail, series })
             });
             match sealed {
                 Ok(true) => self.queue.add(vec![stream]),
@@ -317,6 +318,7 @@ impl Packing {
             let damaged = |Malformed(detail)| StoreError::Damaged {
                 what: format!("block of group {group}"),
                 detail,
+                series: vec![],
             };
             let data = builder.finish().map_err(damaged)?;
             let (stream, samples) = (self.stream, builder.samples());

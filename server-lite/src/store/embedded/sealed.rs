@@ -82,6 +82,7 @@ pub(crate) fn commit(writing: &mut Writing<'_>, sealed: &Sealed) -> Result<(), S
         return Err(StoreError::Damaged {
             what: format!("head of stream {}", sealed.stream),
             detail: format!("{} rows were read, {removed} found when sealing", sealed.rows),
+            series: vec![],
         });
     }
     sealed.blocks.iter().try_for_each(|block| insert(connection, block)).map_err(put)?;
