@@ -82,6 +82,8 @@ struct Seen {
     /// Sequence number and kind of each record.
     sent: RefCell<Vec<Vec<(u64, Kind)>>>,
     times: RefCell<Vec<Instant>>,
+    /// Whole, each time one was sent.
+    gaps: RefCell<Vec<Vec<u8>>>,
     /// Up to where it took everything.
     taken: Cell<u64>,
     news: Notify,
@@ -120,6 +122,8 @@ impl Sink for Scripted {
         let kind = |record: &LogRecord| envelope::split_first(&record.bytes).unwrap().0.kind;
         let row = batch.records.iter().map(|record| (record.seq, kind(record))).collect();
         self.seen.sent.borrow_mut().push(row);
+        let gaps = batch.records.iter().filter(|record| kind(record) == Kind::Gap);
+        self.seen.gaps.borrow_mut().extend(gaps.map(|record| record.bytes.clone()));
         self.seen.times.borrow_mut().push(Instant::now());
         let last = batch.records.last().unwrap().seq;
         let answer = match self.script.pop_front() {
@@ -274,6 +278,25 @@ async fn a_rejected_record_is_quarantined_and_a_gap_stands_in_its_place() {
     let name = format!("quarantine/hub-{STREAM}-00000000000000000002.record");
     let kept = std::fs::read(run.directory.path().join(name)).unwrap();
     assert_eq!(envelope::split_first(&kept).unwrap().0.seq, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_a_rejected_record_is_replaced_again_to_the_same_effect() {
+    let bench = Bench::new(3).await;
+    let rejected =
+        || Answer::Fail(SinkError::Rejected { seq: 2, reason: "malformed tick".to_owned() });
+    // It stops with the first record acknowledged and the gap sent, but not acknowledged.
+    let (_tell, told) = watch::channel(Stop::Drain);
+    let script = [rejected(), Answer::Take(1), away()];
+    bench.shipper(bench.sink(script)).run(told).await;
+    let gap_and_last = || vec![(2, Kind::Gap), (3, Kind::Metrics)];
+    bench.ship(bench.sink([rejected()]), bench.seen.until_taken(3)).await;
+    let sent = bench.sent();
+    assert_eq!(sent[2..], [gap_and_last(), metrics(2..=3), gap_and_last()]);
+    let gaps = bench.seen.gaps.borrow();
+    assert!(gaps.len() == 3 && gaps.iter().all(|gap| *gap == gaps[0]), "{gaps:?}");
+    let kept = std::fs::read_dir(bench.directory.path().join("quarantine")).unwrap();
+    assert_eq!(kept.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use agent_core::SinkError;
 use reqwest::{
     StatusCode,
-    header::{HeaderMap, LOCATION, RETRY_AFTER},
+    header::{DATE, HeaderMap, LOCATION, RETRY_AFTER},
 };
 use serde::de::DeserializeOwned;
 use wire::api::{ErrorBody, IDENTITY_ADVICE, IDENTITY_CONFLICT};
@@ -91,9 +91,13 @@ fn retry_after(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
     let wait = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
-            let now = Duration::from_millis(u64::try_from(now_ms).ok()?);
             let then = httpdate::parse_http_date(text).ok()?;
-            then.duration_since(SystemTime::UNIX_EPOCH + now).unwrap_or_default()
+            // By the far side's own clock if it tells: ours may be wrong by years.
+            let now = headers.get(DATE).and_then(|value| value.to_str().ok());
+            let now = now.and_then(|text| httpdate::parse_http_date(text).ok());
+            let ours = || u64::try_from(now_ms).ok().map(Duration::from_millis);
+            let now = now.or_else(|| Some(SystemTime::UNIX_EPOCH + ours()?))?;
+            then.duration_since(now).unwrap_or_default()
         }
     };
     Some(wait.min(RETRY_AFTER_MAX))
@@ -192,15 +196,15 @@ mod tests {
     #[test]
     fn retry_after_in_both_forms() {
         let check = |text: &'static str, expected: Option<u64>| {
-            let reply = reply(503, &[("retry-after", text)], "");
-            let found = retry_after(&reply.headers, NOW_MS);
-            assert_eq!(found, expected.map(Duration::from_secs), "{text:?}");
-            let Err(SinkError::Transient { retry_after, .. }) =
-                judge::<IngestReply>("x", &reply, NOW_MS)
-            else {
-                panic!("503 is transient");
-            };
-            assert_eq!(retry_after, found);
+            for status in [429, 503] {
+                let reply = reply(status, &[("retry-after", text)], "");
+                let Err(SinkError::Transient { retry_after, .. }) =
+                    judge::<IngestReply>("x", &reply, NOW_MS)
+                else {
+                    panic!("{status} is transient");
+                };
+                assert_eq!(retry_after, expected.map(Duration::from_secs), "{status} {text:?}");
+            }
         };
         check("0", Some(0));
         check("120", Some(120));
@@ -211,6 +215,12 @@ mod tests {
         check("Sun Nov  6 08:49:17 1994", Some(10));
         check("Sun, 06 Nov 1994 08:49:00 GMT", Some(0));
         check("Sat, 06 Nov 2094 08:49:17 GMT", Some(3_600));
+        let dates = [
+            ("date", "Sun, 06 Nov 1994 08:49:27 GMT"),
+            ("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ];
+        let found = retry_after(&reply(503, &dates, "").headers, NOW_MS - 86_400_000);
+        assert_eq!(found, Some(Duration::from_secs(10)), "by the far side's clock");
         check("soon", None);
         check("-1", None);
         check("", None);
