@@ -131,6 +131,12 @@ pub(crate) fn gap(first_seq: u64, last_seq: u64) -> Gap {
     }
 }
 
+/// A gap of that reason in which no record was lost.
+pub(crate) fn told(reason: GapReason, from_ms: i64, to_ms: i64) -> Gap {
+    let (first_seq, last_seq, records) = (0, 0, 0);
+    Gap { reason, from_ms, to_ms, first_seq, last_seq, records, ..gap(1, 1) }
+}
+
 /// The series of a metric of a host, in order of their label `n`.
 pub(crate) async fn series_of(store: &dyn Store, host: &str, metric: &str) -> Vec<Series> {
     let selector =
@@ -190,6 +196,7 @@ pub(crate) async fn run(store: &dyn Store) {
     values_come_back_bit_for_bit(store).await;
     holes_are_told_and_explained(store).await;
     streams_of_an_agent_are_apart(store).await;
+    gaps_without_records_are_told_once(store).await;
     of_two_samples_at_one_time_the_later_counts(store).await;
     series_are_selected_by_host_name_and_labels(store).await;
     agents_are_told_as_they_are(store).await;
@@ -280,6 +287,41 @@ async fn holes_are_told_and_explained(store: &dyn Store) {
     check_samples(store, "host-5", "holes", &[10, 14, 18]).await;
     let none = GapFilter { host: None, from_ms: time_of(30), to_ms: i64::MAX, limit: 100 };
     assert_eq!(store.gaps(none).await.unwrap(), []);
+}
+
+async fn gaps_without_records_are_told_once(store: &dyn Store) {
+    use GapReason::{AgentDown, ClockJump, HostOff};
+    let schema = schema("told", 1);
+    let agent = FakeAgent::new(11, 1, &[&schema]);
+    // The clock was set back by 50 seconds: its gap ends before it begins.
+    let gaps = [(AgentDown, 100, 200), (HostOff, 300, 400), (ClockJump, 450, 400)];
+    let records: Vec<Fake> = (1..)
+        .zip(gaps)
+        .map(|(seq, (reason, from_ms, to_ms))| Fake::Gap(seq, told(reason, from_ms, to_ms)))
+        .chain([tick(4, &schema)])
+        .collect();
+    let reply = agent.send(store, &records[..2]).await;
+    assert_eq!((reply.acked_seq, reply.records), (2, 2));
+    for _ in 0..2 {
+        assert_eq!(agent.send(store, &records).await.acked_seq, 4);
+    }
+    check_samples(store, "host-11", "told", &[4]).await;
+    let check = async |from_ms, to_ms, expected: &[(GapReason, i64, i64)]| {
+        let host = Some(Host::parse("host-11"));
+        let found = store.gaps(GapFilter { host, from_ms, to_ms, limit: 100 }).await.unwrap();
+        let found: Vec<_> =
+            found.iter().map(|gap| (gap.reason, gap.from_ms, gap.to_ms, gap.records)).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(reason, from_ms, to_ms)| (LedgerReason::Agent(*reason), *from_ms, *to_ms, 0))
+            .collect();
+        assert_eq!(found, expected, "{from_ms} {to_ms}");
+    };
+    check(i64::MIN, i64::MAX, &gaps).await;
+    check(0, 100, &[]).await;
+    check(200, 301, &gaps[..2]).await;
+    check(410, 420, &gaps[2..]).await;
+    check(451, i64::MAX, &[]).await;
 }
 
 async fn streams_of_an_agent_are_apart(store: &dyn Store) {

@@ -100,7 +100,10 @@ pub fn sentence(gap: &Gap) -> String {
     } else {
         format!(" ({})", gap.detail.escape_debug())
     };
-    format!("gap: {lost} from {from:#} to {to:#}: {}{detail}", why(gap.reason))
+    match gap.reason {
+        GapReason::ClockJump => format!("the clock was set from {from:#} to {to:#}{detail}"),
+        reason => format!("gap: {lost} from {from:#} to {to:#}: {}{detail}", why(reason)),
+    }
 }
 
 const fn why(reason: GapReason) -> &'static str {
@@ -181,6 +184,11 @@ cpu
             detail: String::new(),
             ..fixture::gap()
         };
+        let set = Gap { reason: GapReason::ClockJump, detail: "back".into(), ..down.clone() };
+        check(
+            set,
+            "the clock was set from 1970-01-01 00:00:01 UTC to 1970-01-01 00:00:04 UTC (back)",
+        );
         check(
             down,
             "gap: nothing was recorded from 1970-01-01 00:00:01 UTC to 1970-01-01 00:00:04 UTC: \

@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Connection, params};
 use serde::Serialize;
-use wire::{AgentId, SchemaId, StreamId};
+use wire::{AgentId, GapReason, SchemaId, StreamId};
 
 use super::{
     catalog::unsigned,
@@ -61,14 +61,15 @@ pub struct Audit {
     pub ticks: u64,
     /// Samples stored.
     pub samples: u64,
-    /// Samples of a series at a time at which it has another one already: a record stored twice, or
-    /// a clock that was set back.
+    /// Samples of a series at a time at which it has another one already, which no clock jump that
+    /// was told explains: a record stored twice, or a clock that was set back unnoticed.
     pub duplicates: u64,
     /// Of these, samples whose record is stored already: a broken promise.
     pub doubled: u64,
     /// Samples stored behind one of the same series and stream that was sent later: a broken promise.
     pub out_of_order: u64,
-    /// Samples whose time lies before that of the one stored before: a clock that was set back.
+    /// Samples whose time lies before that of the one stored before, told or not: a clock that was
+    /// set back.
     pub time_backwards: u64,
     /// Entries of the gap ledger.
     pub gaps: u64,
@@ -138,12 +139,13 @@ fn audit_agent(connection: &Connection, agent: &crate::store::Agent) -> Result<A
     };
     let mut ticks = BTreeMap::<StreamId, BTreeMap<u64, i64>>::new();
     let mut damaged = BTreeSet::new();
+    let jumps = jumps(connection, agent.agent_id).map_err(database("read clock jumps"))?;
     for group in groups(connection, agent.agent_id).map_err(database("read groups"))? {
         let mut seen = BTreeMap::<u8, Seen>::new();
         let mut walk = Walk::new(connection, agent.agent_id, group)?;
         walk.run(None, |slot, stored| {
             ticks.entry(stored.stream_id).or_default().insert(stored.seq, stored.time_ms);
-            seen.entry(slot).or_default().look(stored, &mut audit);
+            seen.entry(slot).or_default().look(stored, &jumps, &mut audit);
             Ok(())
         })?;
         damaged.extend(walk.damaged);
@@ -178,15 +180,21 @@ fn audit_stream(
 #[derive(Default)]
 struct Seen {
     records: BTreeSet<(StreamId, u64)>,
-    times: BTreeSet<i64>,
+    /// After a clock jump all times are new to the stream.
+    times: BTreeSet<(Option<(StreamId, usize)>, i64)>,
     last: Option<(StreamId, u64, i64)>,
 }
 
 impl Seen {
-    fn look(&mut self, stored: &Stored, audit: &mut Audit) {
+    fn look(&mut self, stored: &Stored, jumps: &Jumps, audit: &mut Audit) {
         audit.samples += 1;
         audit.doubled += u64::from(!self.records.insert((stored.stream_id, stored.seq)));
-        audit.duplicates += u64::from(!self.times.insert(stored.time_ms));
+        let jumped = jumps.get(&stored.stream_id).map_or(0, |seqs| {
+            // In order: they are records of the stream.
+            seqs.partition_point(|seq| *seq < stored.seq)
+        });
+        let since = (jumped > 0).then_some((stored.stream_id, jumped));
+        audit.duplicates += u64::from(!self.times.insert((since, stored.time_ms)));
         if let Some((stream, seq, time_ms)) = self.last {
             let same_stream = stream == stored.stream_id;
             audit.out_of_order += u64::from(same_stream && stored.seq < seq);
@@ -194,6 +202,25 @@ impl Seen {
         }
         self.last = Some((stored.stream_id, stored.seq, stored.time_ms));
     }
+}
+
+/// The records that tell of clock jumps, in order.
+type Jumps = HashMap<StreamId, Vec<u64>>;
+
+fn jumps(connection: &Connection, agent: AgentId) -> rusqlite::Result<Jumps> {
+    let mut jumps = Jumps::new();
+    let mut statement = connection.prepare(
+        "SELECT s.uuid, g.seq FROM gaps g JOIN streams s ON s.id = g.stream \
+         JOIN agents a ON a.id = s.agent \
+         WHERE a.uuid = ?1 AND g.reason = ?2 AND g.seq IS NOT NULL ORDER BY g.seq",
+    )?;
+    let reason = GapReason::ClockJump.as_str();
+    let mut rows = statement.query(params![agent.as_bytes().as_slice(), reason])?;
+    while let Some(row) = rows.next()? {
+        let stream = StreamId::from_bytes(row.get(0)?);
+        jumps.entry(stream).or_default().push(unsigned(row, 1)?);
+    }
+    Ok(jumps)
 }
 
 fn groups(connection: &Connection, agent: AgentId) -> rusqlite::Result<Vec<i64>> {

@@ -121,7 +121,7 @@ fn fits(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(name, value)| has(name) == value)
 }
 
-/// The gaps that fit, oldest first.
+/// The gaps that fit, oldest first. One that tells of a clock that was set back ends before it begins.
 pub(crate) fn gaps(connection: &Connection, filter: &GapFilter) -> rusqlite::Result<Vec<GapEntry>> {
     let (name, agent) = match &filter.host {
         None => (None, None),
@@ -133,7 +133,7 @@ pub(crate) fn gaps(connection: &Connection, filter: &GapFilter) -> rusqlite::Res
             "SELECT a.hostname, a.uuid, s.uuid, g.reason, g.from_ms, g.to_ms, g.first_seq, \
              g.last_seq, g.records, g.samples, g.detail, g.received_ms \
              FROM gaps g JOIN streams s ON s.id = g.stream JOIN agents a ON a.id = s.agent \
-             WHERE g.to_ms >= ?1 AND g.from_ms < ?2 \
+             WHERE max(g.from_ms, g.to_ms) >= ?1 AND min(g.from_ms, g.to_ms) < ?2 \
              AND (?3 IS NULL OR a.hostname = ?3) AND (?4 IS NULL OR a.uuid = ?4) \
              ORDER BY g.from_ms, g.id LIMIT ?5",
         )?

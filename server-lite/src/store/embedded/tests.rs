@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::*;
+use super::{inspect::Audit, *};
 use crate::store::{
     LedgerReason,
     conformance::{
         self, EVER, Fake, FakeAgent, START_MS, check_samples, samples_of, schema, tick, time_of,
-        value_of,
+        told, value_of,
     },
 };
 
@@ -75,6 +75,37 @@ fn conforms_when_reopened_and_sealed_between() {
             (audit.doubled, audit.out_of_order, audit.duplicates, audit.damaged),
             (0, 0, 0, 0)
         );
+    });
+}
+
+#[test]
+fn a_clock_that_was_set_back_is_no_reordering() {
+    with_store(|directory, store| async move {
+        let schema = schema("again", 2);
+        let agent = FakeAgent::new(1, 1, &[&schema]);
+        let at = |seq, of| Fake::TickAt(seq, time_of(of), vec![(schema.id, vec![1.0, 2.0])]);
+        let jump = Fake::Gap(301, told(wire::GapReason::ClockJump, time_of(301), time_of(201)));
+        let before: Vec<Fake> = (1..=300).map(|seq| at(seq, seq)).collect();
+        let after: Vec<Fake> = (302..=600).map(|seq| at(seq, seq - 101)).collect();
+        let check = |ticks, duplicates, time_backwards| {
+            let audit = inspect::audit(&directory).unwrap().remove(0);
+            let Audit { doubled, out_of_order, unexplained_records, .. } = audit;
+            assert_eq!((doubled, out_of_order, unexplained_records), (0, 0, 0));
+            let found = (audit.ticks, audit.duplicates, audit.time_backwards);
+            assert_eq!(found, (ticks, duplicates, time_backwards));
+        };
+        agent.send(&store, &before).await;
+        agent.send(&store, &[jump]).await;
+        agent.send(&store, &after).await;
+        check(599, 0, 2);
+        seal_all(&store).await;
+        check(599, 0, 2);
+        // Exactly once goes by number, not by time.
+        assert_eq!(agent.send(&store, &after).await.duplicates, 299);
+        check(599, 0, 2);
+        // Nobody told of another one.
+        agent.send(&store, &[at(601, 400)]).await;
+        check(600, 2, 4);
     });
 }
 
