@@ -14,14 +14,17 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use wire::{
-    AgentId, EncodedSchema, InstanceId, Kind, StreamId, api::LogStatus, limits, tick::TickEncoder,
+    AgentId, EncodedSchema, GapReason, InstanceId, Kind, StreamId, api::LogStatus, limits,
+    tick::TickEncoder,
 };
 
 use crate::{
     builder::Builder,
-    clock::{Clock, SystemClock},
+    clock::{Clock, SystemClock, millis},
     collector::Collector,
+    gaps,
     identity::{self, IdentityError},
+    lives::Lives,
     pending::Pending,
     quarantine::Quarantine,
     runner::{Outcome, Runner},
@@ -29,7 +32,7 @@ use crate::{
     shipper::{MAX_BYTES_PER_SECOND, Shipper, Stop, error_chain},
     sink::{BoxFuture, Delivery, Sink},
     telemetry::{self, Telemetry},
-    ticker::Ticker,
+    ticker::{Due, Mark, Ticker},
     wake::Wake,
     wal::{LogHandle, OwnedRecord, Wal, WalError},
 };
@@ -48,8 +51,9 @@ pub struct Agent {
     /// Over reloads, for the threads that hang in it; with the schedule while a plan is carried out.
     runner: Runner,
     pending: Pending,
-    /// Interval and time of the last tick, over reloads.
-    last_tick: Option<(Duration, i64)>,
+    lives: Lives,
+    /// The last tick, over reloads.
+    last_tick: Option<Mark>,
     said: BTreeMap<String, String>,
 }
 
@@ -189,6 +193,7 @@ impl Agent {
     /// # Errors
     /// [`AgentError`] when the identity can't be had, or no thread can be started for the log.
     pub fn open(options: AgentOptions, wal: Box<dyn Wal>) -> Result<Self, AgentError> {
+        let lives = Lives::open(options.data_dir.clone(), wal.stats().last_ms);
         Ok(Self {
             id: identity::load_or_create(&options.data_dir)?,
             instance_id: identity::instance(),
@@ -201,9 +206,17 @@ impl Agent {
             encoder: TickEncoder::new(),
             runner: Runner::default(),
             pending: Pending::new(options.pending_bytes_max),
+            lives,
             last_tick: None,
             said: BTreeMap::new(),
         })
+    }
+
+    /// Takes the time from another clock than the host's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Rc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Who this agent is.
@@ -249,10 +262,8 @@ impl Agent {
                         (sink.name.clone(), spawn_local(self.shipper(sink).run(told.clone())))
                     })
                     .collect();
-                let last_ms = self.last_tick.filter(|(before, _)| *before == interval);
                 let mut schedule = Schedule {
-                    ticker: Ticker::new(Rc::clone(&self.clock), interval)
-                        .after(last_ms.map(|(_, last_ms)| last_ms)),
+                    ticker: Ticker::new(Rc::clone(&self.clock), interval).after(self.last_tick),
                     runner: std::mem::take(&mut self.runner),
                     interval,
                     deadline: collector_deadline.min(interval),
@@ -282,7 +293,8 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError::Wal`] when the disk refuses; some records are then sent again next time.
-    pub async fn close(self) -> Result<(), AgentError> {
+    pub async fn close(mut self) -> Result<(), AgentError> {
+        self.lives.end(self.log.stats().last_ms, self.pending.ticks() as u64).await;
         self.log.close().await.map_err(AgentError::Wal)
     }
 
@@ -328,7 +340,8 @@ impl Agent {
                 }
                 due = schedule.ticker.wait() => due,
             };
-            self.last_tick = Some((schedule.interval, due.time_ms));
+            self.last_tick = schedule.ticker.last();
+            self.tell_gaps(&due, schedule.interval);
             self.telemetry.ticks_missed.add(due.missed);
             if due.missed > 0 {
                 tracing::warn!(missed = due.missed, "ticks fell out, the last one took too long");
@@ -355,14 +368,30 @@ impl Agent {
         }
     }
 
+    /// What is missing before this tick goes before it.
+    fn tell_gaps(&mut self, due: &Due, interval: Duration) {
+        for gap in self.lives.before(due, millis(interval)) {
+            let (reason, detail) = (gap.reason.as_str(), &gap.detail);
+            let (from_ms, to_ms) = (gap.from_ms, gap.to_ms);
+            if gap.reason == GapReason::ClockJump {
+                self.telemetry.clock_jumps.add(1);
+                tracing::warn!(from_ms, to_ms, detail, "the clock was set");
+            } else {
+                tracing::warn!(reason, from_ms, to_ms, detail, "nothing was recorded");
+            }
+            self.keep(gaps::record(&gap));
+        }
+    }
+
     /// Once more before the end: what the log refused, it may take now.
     async fn leave_nothing_waiting(&mut self, deadline: Duration) {
         if self.pending.is_empty() {
             return;
         }
         let _ = timeout(deadline, self.append_pending()).await;
-        let lost = self.pending.len();
+        let lost = self.pending.ticks();
         if lost > 0 {
+            // The next life's gap begins with the last durable tick, so it covers them.
             tracing::error!(lost, "the log still refuses, ticks that waited in memory are lost");
         }
     }
@@ -401,12 +430,16 @@ impl Agent {
 
     /// Appends what waits and the new record, in order; what the log refuses waits in memory.
     async fn append(&mut self, record: OwnedRecord) {
+        self.keep(record);
+        self.append_pending().await;
+    }
+
+    fn keep(&mut self, record: OwnedRecord) {
         let dropped = self.pending.push(record);
         self.telemetry.pending_dropped.add(dropped);
         if dropped > 0 {
             tracing::warn!(dropped, "memory for ticks that wait ran out, the oldest are dropped");
         }
-        self.append_pending().await;
     }
 
     async fn append_pending(&mut self) {
@@ -424,13 +457,16 @@ impl Agent {
                 }
                 Err(error) => {
                     self.telemetry.append_failures.add(1);
-                    let (reason, waiting) = (error_chain(&error), self.pending.len());
+                    let (reason, waiting) = (error_chain(&error), self.pending.ticks());
                     tracing::warn!(reason, waiting, "the log refused a record, it waits in memory");
                     break;
                 }
             }
         }
-        self.telemetry.pending_ticks.set(self.pending.len() as u64);
+        self.telemetry.pending_ticks.set(self.pending.ticks() as u64);
+        if self.pending.is_empty() {
+            self.lives.told().await;
+        }
     }
 }
 

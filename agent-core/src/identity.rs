@@ -78,7 +78,12 @@ fn create(data_dir: &Path, path: &Path) -> Result<AgentId, IdentityError> {
 }
 
 /// Whole or not at all, also after a power cut: written aside, synced, renamed, directory synced.
-fn write_durably(directory: &Path, aside: &Path, path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_durably(
+    directory: &Path,
+    aside: &Path,
+    path: &Path,
+    text: &str,
+) -> io::Result<()> {
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(aside)?;
     file.write_all(text.as_bytes())?;

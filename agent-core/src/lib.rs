@@ -11,6 +11,8 @@
 //! - [`agent`]: all of it put together: [`Agent`] and [`Plan`]; [`builder`] does it for any
 //!   program.
 //! - [`config`]: the configuration file.
+//! - [`gaps`], [`life`], [`lives`]: what only the agent knows to be missing: when it didn't run, when
+//!   its host was off or asleep, when the clock was set.
 //! - [`identity`], [`telemetry`], [`clock`]: who it is, what it says of itself, what time it is.
 
 // Unit tests share what the tests of the log have, which know the crate by its name.
@@ -22,7 +24,10 @@ pub mod builder;
 pub mod clock;
 pub mod collector;
 pub mod config;
+pub mod gaps;
 pub mod identity;
+pub mod life;
+pub mod lives;
 pub mod pending;
 pub mod quarantine;
 pub mod rate;

@@ -31,6 +31,8 @@ pub struct Telemetry {
     pub ticks: Counter,
     /// Ticks that fell out because the one before took too long.
     pub ticks_missed: Counter,
+    /// Times the wall clock was set.
+    pub clock_jumps: Counter,
     /// Appends that the log refused.
     pub append_failures: Counter,
     /// Ticks that wait in memory because the log refuses them.
@@ -114,6 +116,8 @@ metrics! {
     TICKS: counter "holdfast_agent_ticks_total", "Ticks taken since the agent started.";
     TICKS_MISSED: counter "holdfast_agent_ticks_missed_total",
         "Ticks that fell out because the one before took too long.";
+    CLOCK_JUMPS: counter "holdfast_agent_clock_jumps_total",
+        "Times the wall clock was set, as told by gaps.";
     APPEND_FAILURES: counter "holdfast_agent_wal_append_failures_total",
         "Appends that the log refused; the ticks wait in memory.";
     PENDING: gauge "holdfast_agent_pending_ticks",
@@ -189,6 +193,7 @@ impl Telemetry {
         out.push(&BUILD_INFO, &[("version", version)], 1.0);
         out.push(&TICKS, &[], count(self.ticks.get()));
         out.push(&TICKS_MISSED, &[], count(self.ticks_missed.get()));
+        out.push(&CLOCK_JUMPS, &[], count(self.clock_jumps.get()));
         out.push(&APPEND_FAILURES, &[], count(self.append_failures.get()));
         out.push(&PENDING, &[], count(self.pending_ticks.get()));
         out.push(&PENDING_DROPPED, &[], count(self.pending_dropped.get()));
