@@ -26,4 +26,6 @@ fn an_outage_with_a_kill_loses_doubles_and_reorders_nothing() {
     assert!(report.verdict.expected >= 10, "{report}");
     assert!(report.verdict.samples > report.verdict.expected * 50, "{report}");
     assert!(report.verdict.agent_down >= 1, "{report}");
+    // Nothing is told but that the agent was down, once.
+    assert_eq!(report.verdict.gaps, [("agent_down".to_owned(), 1)].into(), "{report}");
 }

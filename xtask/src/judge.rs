@@ -4,6 +4,9 @@
 //! once and in order. What is in the store must have been said, with one exception: an agent that is
 //! killed between the write and the word leaves one durable record that nobody heard of. So each life
 //! that ended by a kill explains at most one more tick, taken in that life and after its last word.
+//!
+//! Where ticks fell out because the agent was dead, the ledger has to say so once, from the tick
+//! before to the tick after.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,6 +43,9 @@ pub struct Verdict {
     pub missed: usize,
     /// Gaps that the agent said are durable and the hub's ledger doesn't have.
     pub gaps_lost: usize,
+    /// Times that ticks fell out because the agent was dead and the ledger doesn't say so from the last
+    /// tick before to the first after, and times that it says so and they did not.
+    pub downs_wrong: usize,
     /// Gaps in the hub's ledger, by reason.
     pub gaps: BTreeMap<String, usize>,
     /// Samples in the store, over every series.
@@ -54,10 +60,11 @@ impl Verdict {
     /// Whether the promise was kept: N, N, 0, 0, 0, and no gap but what a kill explains.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let faults = [self.lost, self.doubled, self.out_of_order, self.unexplained, self.gaps_lost];
+        let faults = [self.lost, self.doubled, self.out_of_order, self.unexplained];
         self.expected > 0
             && self.stored == self.expected
-            && faults == [0; 5]
+            && faults == [0; 4]
+            && (self.gaps_lost, self.downs_wrong) == (0, 0)
             && self.gaps.keys().all(|reason| reason == REASON_OF_A_KILL)
     }
 
@@ -81,6 +88,7 @@ impl AddAssign for Verdict {
         self.agent_down += other.agent_down;
         self.missed += other.missed;
         self.gaps_lost += other.gaps_lost;
+        self.downs_wrong += other.downs_wrong;
         for (reason, gaps) in other.gaps {
             *self.gaps.entry(reason).or_default() += gaps;
         }
@@ -100,6 +108,7 @@ impl fmt::Display for Verdict {
         writeln!(f, "agent down (ticks)   {:>8}", self.agent_down)?;
         writeln!(f, "missed by scheduler  {:>8}", self.missed)?;
         writeln!(f, "gaps not told        {:>8}", self.gaps_lost)?;
+        writeln!(f, "agent down, untold   {:>8}", self.downs_wrong)?;
         for (reason, gaps) in &self.gaps {
             writeln!(f, "gaps: {reason:<14} {gaps:>8}")?;
         }
@@ -123,12 +132,13 @@ pub fn judge(
     let (explained, unexplained): (Vec<StoredTick>, Vec<StoredTick>) =
         there.difference(&expected).partition(|tick| unheard.explains(tick));
     expected.extend(&explained);
-    let (agent_down, missed) = holes(lives, &expected, interval);
+    let interval_ms = millis(interval).max(1);
+    let Holes { downs, missed } = holes(lives, &expected, interval_ms);
     let mut by_reason = BTreeMap::new();
     for gap in gaps {
         *by_reason.entry(gap.reason.clone()).or_default() += 1;
     }
-    let is_told = |durable: &&Durable| gaps.iter().any(|gap| gap.from_ms == durable.time_ms);
+    let is_told = |durable: &&Durable| gaps.iter().any(|gap| gap.to_ms == durable.time_ms);
     Verdict {
         expected: expected.len(),
         stored: expected.intersection(&there).count(),
@@ -137,8 +147,9 @@ pub fn judge(
         out_of_order: stored.windows(2).filter(|pair| is_reversed(pair[0], pair[1])).count(),
         unexplained: unexplained.len(),
         unheard: explained.len(),
-        agent_down,
+        agent_down: downs.iter().map(|down| down.ticks(interval_ms)).sum(),
         missed,
+        downs_wrong: downs_wrong(&downs, gaps, interval_ms),
         gaps_lost: said().filter(|said| said.is_gap && !is_told(said)).count(),
         gaps: by_reason,
         samples: 0,
@@ -185,21 +196,64 @@ impl Unheard<'_> {
     }
 }
 
-/// Ticks that are missing between two that are there: because the agent was dead, and without that.
-fn holes(lives: &[Life], ticks: &BTreeSet<StoredTick>, interval: Duration) -> (usize, usize) {
-    let interval_ms = millis(interval).max(1);
+/// What is missing between ticks that are there.
+#[derive(Debug, Default)]
+struct Holes {
+    /// Because the agent was dead.
+    downs: Vec<Hole>,
+    /// Ticks that are missing without that.
+    missed: usize,
+}
+
+/// Two ticks, one after the other, between which others should be.
+#[derive(Clone, Copy, Debug)]
+struct Hole {
+    from_ms: i64,
+    to_ms: i64,
+}
+
+impl Hole {
+    fn ticks(self, interval_ms: i64) -> usize {
+        usize::try_from((self.to_ms - self.from_ms) / interval_ms - 1).unwrap_or(0)
+    }
+}
+
+fn holes(lives: &[Life], ticks: &BTreeSet<StoredTick>, interval_ms: i64) -> Holes {
     let times: Vec<i64> = ticks.iter().map(|tick| tick.time_ms).collect();
-    let (mut down, mut missed) = (0, 0);
+    let mut holes = Holes::default();
     for pair in times.windows(2) {
-        let hole = usize::try_from((pair[1] - pair[0]) / interval_ms - 1).unwrap_or(0);
-        let began_between = |life: &Life| (pair[0]..pair[1]).contains(&life.began_ms);
-        if lives.iter().any(began_between) {
-            down += hole;
+        let hole = Hole { from_ms: pair[0], to_ms: pair[1] };
+        let ticks = hole.ticks(interval_ms);
+        if ticks == 0 {
+            continue;
+        }
+        if lives.iter().any(|life| (pair[0]..pair[1]).contains(&life.began_ms)) {
+            holes.downs.push(hole);
         } else {
-            missed += hole;
+            holes.missed += ticks;
         }
     }
-    (down, missed)
+    holes
+}
+
+/// Holes that are not told, and gaps told that are no holes.
+fn downs_wrong(downs: &[Hole], gaps: &[ToldGap], interval_ms: i64) -> usize {
+    let mut told: Vec<&ToldGap> =
+        gaps.iter().filter(|gap| gap.reason == REASON_OF_A_KILL).collect();
+    told.sort_by_key(|gap| gap.from_ms);
+    let within =
+        |down: &Hole, gap: &ToldGap| gap.from_ms >= down.from_ms && gap.to_ms <= down.to_ms;
+    let untold = downs.iter().filter(|down| {
+        // Killed right after it had told, an agent tells the rest in its next life: one gap begins
+        // where the other ends. If no tick fell out between them, the rest is nothing.
+        let end_ms = told
+            .iter()
+            .filter(|gap| within(down, gap))
+            .try_fold(down.from_ms, |end_ms, gap| (gap.from_ms == end_ms).then_some(gap.to_ms));
+        !end_ms.is_some_and(|end_ms| end_ms >= down.to_ms - interval_ms && end_ms > down.from_ms)
+    });
+    let no_hole = |gap: &&&ToldGap| !downs.iter().any(|down| within(down, gap));
+    untold.count() + told.iter().filter(no_hole).count()
 }
 
 #[cfg(test)]
@@ -233,8 +287,22 @@ mod tests {
         ]
     }
 
+    fn told(reason: &str, from_s: i64, to_s: i64) -> ToldGap {
+        let (from_ms, to_ms) = (from_s * 1000, to_s * 1000);
+        ToldGap { reason: reason.to_owned(), from_ms, to_ms, ..ToldGap::default() }
+    }
+
+    /// With a ledger that says truly when the agent was down.
     fn judged(stored: &[(u64, i64)]) -> Verdict {
-        judge(&lives(), &ticks(stored), &[], SECOND)
+        let times: BTreeSet<i64> =
+            stored.iter().map(|(_, time_s)| *time_s).chain([1, 2, 3, 8, 9]).collect();
+        let times: Vec<i64> = times.into_iter().collect();
+        let downs = times.windows(2).filter(|pair| pair[1] - pair[0] > 1);
+        let downs: Vec<ToldGap> =
+            downs.map(|pair| told(REASON_OF_A_KILL, pair[0], pair[1])).collect();
+        let mut report = judge(&lives(), &ticks(stored), &downs, SECOND);
+        report.gaps.clear();
+        report
     }
 
     #[test]
@@ -297,20 +365,36 @@ mod tests {
 
     #[test]
     fn gaps_are_told_and_only_a_kill_is_a_reason() {
-        let mut lives = [life(1, 2, true, &[(1, 1)]), life(5, 6, false, &[(2, 1), (3, 5)])];
+        let mut lives = [life(1, 2, true, &[(1, 1)]), life(5, 6, false, &[(2, 5), (3, 5)])];
         lives[1].said[0].is_gap = true;
-        let judged = |gaps: &[(&str, i64)]| {
-            let told = |&(reason, from_s): &(&str, i64)| ToldGap {
-                reason: reason.to_owned(),
-                from_ms: from_s * 1000,
-                ..ToldGap::default()
-            };
-            let gaps: Vec<ToldGap> = gaps.iter().map(told).collect();
-            judge(&lives, &ticks(&[(1, 1), (3, 5)]), &gaps, SECOND)
-        };
-        assert!(judged(&[("agent_down", 1)]).is_clean());
-        assert_eq!(judged(&[]).gaps_lost, 1);
+        let down = || told(REASON_OF_A_KILL, 1, 5);
+        let judged = |gaps: &[ToldGap]| judge(&lives, &ticks(&[(1, 1), (3, 5)]), gaps, SECOND);
+        assert!(judged(&[down()]).is_clean());
+        assert_eq!((judged(&[]).gaps_lost, judged(&[]).downs_wrong), (1, 1));
         assert!(!judged(&[]).is_clean());
-        assert!(!judged(&[("agent_down", 1), ("unexplained", 3)]).is_clean());
+        assert!(!judged(&[down(), told("unexplained", 3, 3)]).is_clean());
+    }
+
+    #[test]
+    fn the_ledger_says_once_and_truly_when_the_agent_was_down() {
+        let lives =
+            [life(1, 2, true, &[(1, 1)]), life(5, 6, true, &[]), life(8, 9, false, &[(3, 9)])];
+        let check = |gaps: &[(i64, i64)], wrong: usize| {
+            let gaps: Vec<ToldGap> =
+                gaps.iter().map(|(from_s, to_s)| told(REASON_OF_A_KILL, *from_s, *to_s)).collect();
+            let report = judge(&lives, &ticks(&[(1, 1), (3, 9)]), &gaps, SECOND);
+            assert_eq!((report.downs_wrong, report.is_clean()), (wrong, wrong == 0), "{gaps:?}");
+        };
+        check(&[(1, 9)], 0);
+        // Killed between the gap and the tick.
+        check(&[(1, 6), (6, 9)], 0);
+        check(&[(1, 8)], 0);
+        check(&[], 1);
+        check(&[(1, 9), (1, 9)], 1);
+        check(&[(1, 6)], 1);
+        check(&[(1, 6), (7, 9)], 1);
+        check(&[(2, 9)], 1);
+        check(&[(1, 9), (12, 15)], 1);
+        check(&[(1, 10)], 2);
     }
 }

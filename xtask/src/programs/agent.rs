@@ -21,7 +21,7 @@ use super::{Binaries, Hub, Program, millis, unix_now};
 pub struct Durable {
     /// Its sequence number.
     pub seq: u64,
-    /// Unix milliseconds of what it tells: a tick's time, a gap's beginning.
+    /// Unix milliseconds of what it tells: a tick's time, a gap's end.
     pub time_ms: i64,
     /// Whether it is a gap, not a tick.
     pub is_gap: bool,
