@@ -62,7 +62,7 @@ fn hub_keys() -> Vec<Key> {
         Key::new("auth.token", Kind::Secret, "The secret that agents and readers make their tokens with.").restart(),
         Key::new("log.level", Kind::String, "What the hub says of itself: error, warn, info, debug, trace, or a filter by module such as \"info,server_lite::store=debug\".")
             .default("info").restart(),
-        Key::new("retention.raw", Kind::Duration, "How long samples are kept as they came.")
+        Key::new("retention.raw", Kind::Duration, "How long samples are kept as they came, and the lines of the gap ledger.")
             .default("30d").min("1h").max("3650d").restart(),
     ]
 }

@@ -43,7 +43,10 @@ mod tests;
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -98,6 +101,8 @@ pub struct Embedded {
     /// For rules and housekeeping.
     apart: Arc<View>,
     seals: Arc<SealQueue>,
+    /// Unix milliseconds when texts are to be looked at next.
+    texts_due_ms: AtomicI64,
     running: Mutex<Option<Running>>,
 }
 
@@ -148,6 +153,7 @@ impl Embedded {
             series_per_agent: options.series_per_agent,
             counters,
             seals,
+            texts_due_ms: AtomicI64::new(i64::MIN),
             running: Mutex::new(Some(Running { writer, threads, _lock: lock })),
         })
     }
@@ -207,6 +213,41 @@ impl Embedded {
         for agent in agents.await? {
             self.change(move |writing| retain::drop_old_series(writing, agent, cutoff_ms)).await?;
         }
+        self.drop_old_ledger(cutoff_ms).await?;
+        self.drop_old_texts(now_ms).await
+    }
+
+    async fn drop_old_ledger(&self, cutoff_ms: i64) -> Result<(), StoreError> {
+        let gaps = self.apart.readers.with(move |connection| {
+            retain::old_gaps(connection, cutoff_ms).map_err(database("look for old gaps"))
+        });
+        for gaps in gaps.await?.chunks(retain::GAPS_ONCE) {
+            let gaps = gaps.to_vec();
+            self.change(move |writing| retain::drop_gaps(writing, &gaps)).await?;
+        }
+        let damaged = self.apart.readers.with(move |connection| {
+            retain::untold_damage(connection).map_err(database("look for old damaged records"))
+        });
+        for rows in damaged.await?.chunks(retain::DAMAGED_ONCE) {
+            let rows = rows.to_vec();
+            self.change(move |writing| retain::drop_damaged(writing, &rows)).await?;
+        }
+        Ok(())
+    }
+
+    /// Now and then only: it reads every series.
+    async fn drop_old_texts(&self, now_ms: i64) -> Result<(), StoreError> {
+        let due_ms = self.texts_due_ms.load(Relaxed);
+        if now_ms < due_ms && due_ms <= now_ms.saturating_add(retain::TEXTS_EVERY_MS) {
+            return Ok(());
+        }
+        self.change(retain::watch_texts).await?;
+        let unused = self.apart.readers.with(|connection| {
+            retain::unused_texts(connection).map_err(database("look for old texts"))
+        });
+        let unused = unused.await?;
+        self.change(move |writing| retain::drop_texts(writing, &unused)).await?;
+        self.texts_due_ms.store(now_ms.saturating_add(retain::TEXTS_EVERY_MS), Relaxed);
         Ok(())
     }
 

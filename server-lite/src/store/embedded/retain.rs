@@ -1,4 +1,5 @@
-//! What goes when it is old: samples, then the series and schemas that nothing names any more.
+//! What goes when it is old: samples, then the series and schemas that nothing names any more, then the
+//! texts of those; lines of the gap ledger, and the damaged records that they tell of.
 //!
 //! Space that is given back inside the database is used again; the file doesn't shrink.
 
@@ -14,12 +15,18 @@ use super::{
     seal,
     writer::Writing,
 };
-use crate::store::StoreError;
+use crate::store::{LedgerReason, StoreError};
 
 /// Records are sealed when they have lain in the head for this long, however few they are.
 pub(crate) const HEAD_AGE_MAX_MS: i64 = 2 * 60 * 60 * 1_000;
 /// Groups whose old blocks are dropped in one transaction.
 pub(crate) const GROUPS_ONCE: usize = 64;
+/// Lines of the ledger dropped in one transaction.
+pub(crate) const GAPS_ONCE: usize = 1_000;
+/// Damaged records dropped in one transaction; each may have the size of a request.
+pub(crate) const DAMAGED_ONCE: usize = 16;
+/// Time between two looks for texts that nothing names: each reads every series.
+pub(crate) const TEXTS_EVERY_MS: i64 = 6 * 60 * 60 * 1_000;
 
 /// Streams that have enough to be sealed, or something that came before a time.
 pub(crate) fn due(connection: &Connection, before_ms: i64) -> rusqlite::Result<Vec<i64>> {
@@ -150,3 +157,75 @@ fn drop_empty_groups(connection: &Connection, agent: i64) -> rusqlite::Result<()
         .execute([agent])?;
     Ok(())
 }
+
+/// Lines of the ledger about a time that lies wholly before another, and told before it.
+pub(crate) fn old_gaps(connection: &Connection, cutoff_ms: i64) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM gaps WHERE to_ms < ?1 AND received_ms < ?1")?
+        .query_map([cutoff_ms], |row| row.get(0))?
+        .collect()
+}
+
+/// Damaged records whose line in the ledger has gone.
+pub(crate) fn untold_damage(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT id FROM damaged d WHERE NOT EXISTS (SELECT 1 FROM gaps g \
+             WHERE g.stream = d.stream AND g.reason = ?1 AND g.first_seq = d.first_seq \
+             AND g.last_seq = d.last_seq)",
+        )?
+        .query_map([LedgerReason::StoreDamaged.as_str()], |row| row.get(0))?
+        .collect()
+}
+
+/// Drops some lines of the ledger.
+pub(crate) fn drop_gaps(writing: &mut Writing<'_>, gaps: &[i64]) -> Result<(), StoreError> {
+    drop_rows(writing, "DELETE FROM gaps WHERE id = ?1", gaps).map_err(database("drop old gaps"))
+}
+
+/// Drops some damaged records.
+pub(crate) fn drop_damaged(writing: &mut Writing<'_>, rows: &[i64]) -> Result<(), StoreError> {
+    let dropped = drop_rows(writing, "DELETE FROM damaged WHERE id = ?1", rows);
+    dropped.map_err(database("drop old damaged records"))
+}
+
+fn drop_rows(writing: &Writing<'_>, delete: &str, ids: &[i64]) -> rusqlite::Result<()> {
+    let mut delete = writing.connection.prepare_cached(delete)?;
+    ids.iter().try_for_each(|id| delete.execute([*id]).map(|_| ()))
+}
+
+/// Begins to note which texts new rows name, so that [`drop_texts`] knows what has come into use since
+/// [`unused_texts`] looked. Looking takes long and is done beside the writer.
+pub(crate) fn watch_texts(writing: &mut Writing<'_>) -> Result<(), StoreError> {
+    let watch = "DROP TABLE IF EXISTS temp.texts_used; \
+        CREATE TEMP TABLE texts_used (id INTEGER PRIMARY KEY); \
+        CREATE TEMP TRIGGER IF NOT EXISTS series_use_texts AFTER INSERT ON main.series BEGIN \
+        INSERT OR IGNORE INTO texts_used VALUES (NEW.name), (NEW.help); END; \
+        CREATE TEMP TRIGGER IF NOT EXISTS groups_use_texts AFTER INSERT ON main.groups BEGIN \
+        INSERT OR IGNORE INTO texts_used VALUES (NEW.collector); END";
+    writing.connection.execute_batch(watch).map_err(database("watch texts"))
+}
+
+/// Texts that no row names.
+pub(crate) fn unused_texts(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT id FROM texts WHERE id NOT IN (SELECT name FROM series \
+             UNION ALL SELECT help FROM series UNION ALL SELECT collector FROM groups)",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect()
+}
+
+/// Drops those of some texts that no row has named since [`watch_texts`], and ends the watch.
+pub(crate) fn drop_texts(writing: &mut Writing<'_>, texts: &[i64]) -> Result<(), StoreError> {
+    let unused = "DELETE FROM texts WHERE id = ?1 AND id NOT IN (SELECT id FROM temp.texts_used)";
+    let end = "DROP TRIGGER temp.series_use_texts; DROP TRIGGER temp.groups_use_texts; \
+        DROP TABLE temp.texts_used";
+    drop_rows(writing, unused, texts)
+        .and_then(|()| writing.connection.execute_batch(end))
+        .map_err(database("drop old texts"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,12 @@ const ONCE_TICKS: u64 = 4 * TICKS_MAX as u64;
 const ONCE_BYTES: u64 = 4 << 20;
 /// Samples held in columns before they are packed.
 const SEGMENT_SAMPLES_MAX: usize = 2_000_000;
+/// Two ticks in a row whose times lie further apart than this are put in two blocks: in one, they would
+/// make it overlap all that lies between, and readers hold what overlaps in memory. Longer than any
+/// interval.
+const JUMP_MS: u64 = 60 * 60 * 1_000;
+/// How often that is done in one seal: a clock that never stands still would make a block of each tick.
+const JUMPS_MAX: usize = 16;
 /// What a seal weighs in the writer's group, in samples.
 const WEIGHT: usize = 10_000;
 
@@ -242,6 +248,8 @@ struct Packing {
     segment_ticks: u64,
     ticks: u64,
     samples: usize,
+    last_ms: Option<i64>,
+    jumps: usize,
     schemas: HashMap<SchemaId, Vec<i64>>,
     groups: BTreeMap<i64, BlockBuilder>,
     blocks: Vec<SealedBlock>,
@@ -257,6 +265,8 @@ impl Packing {
             segment_ticks: ticks.div_ceil(segments),
             ticks: 0,
             samples: 0,
+            last_ms: None,
+            jumps: 0,
             schemas: HashMap::new(),
             groups: BTreeMap::new(),
             blocks: Vec::new(),
@@ -297,7 +307,8 @@ impl Packing {
     }
 
     fn add_tick(&mut self, seq: u64, tick: &Tick) -> Result<(), StoreError> {
-        if self.ticks >= self.segment_ticks || self.samples >= SEGMENT_SAMPLES_MAX {
+        let is_full = self.ticks >= self.segment_ticks || self.samples >= SEGMENT_SAMPLES_MAX;
+        if self.jumps(tick.time_ms) || is_full {
             self.close_segment()?;
         }
         self.ticks += 1;
@@ -308,6 +319,15 @@ impl Packing {
             self.groups.entry(group).or_default().push(seq, tick.time_ms, slot, *value);
         }
         Ok(())
+    }
+
+    /// Whether the clock has jumped before this tick, and the tick is to begin a block for it.
+    fn jumps(&mut self, time_ms: i64) -> bool {
+        let before = self.last_ms.replace(time_ms);
+        let is_far = before.is_some_and(|before| before.abs_diff(time_ms) > JUMP_MS);
+        let is_split = is_far && self.jumps < JUMPS_MAX;
+        self.jumps += usize::from(is_split);
+        is_split
     }
 
     fn close_segment(&mut self) -> Result<(), StoreError> {

@@ -306,6 +306,34 @@ fn damage_costs_what_it_hit_and_is_told() {
 }
 
 #[test]
+fn a_clock_that_jumps_makes_no_block_that_spans_it() {
+    with_store(|directory, store| async move {
+        let schema = schema("jump", 2);
+        let agent = FakeAgent::new(1, 1, &[&schema]);
+        let year_ms = 365 * 24 * 60 * 60 * 1_000;
+        let at = |seq: u64, time_ms| Fake::TickAt(seq, time_ms, vec![(schema.id, vec![1.0, 2.0])]);
+        // Set forward by a year for ten ticks, and back; later it never stands still.
+        let steady = (1..=30)
+            .map(|seq| at(seq, time_of(seq) + i64::from((11..=20).contains(&seq)) * year_ms));
+        let wild = (31..=130).map(|seq| at(seq, time_of(seq) + seq.cast_signed() % 2 * year_ms));
+        agent.send(&store, &steady.chain(wild).collect::<Vec<_>>()).await;
+        seal_all(&store).await;
+        let connection = database::open_reader(&directory).unwrap();
+        let spans: Vec<i64> = connection
+            .prepare("SELECT max_ms - min_ms FROM blocks ORDER BY first_seq")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<rusqlite::Result<_>>()
+            .unwrap();
+        assert_eq!(spans[..3], [90_000, 90_000, 90_000], "before, during and after");
+        assert_eq!(spans.len(), 17, "and no more blocks than that");
+        let found = samples_of(&store, "host-1", "jump", EVER).await;
+        assert_eq!(found[0].len(), 130);
+    });
+}
+
+#[test]
 fn a_second_hub_is_refused_and_a_reader_is_not() {
     with_store(|directory, store| async move {
         let schema = schema("beside", 1);
