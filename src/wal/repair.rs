@@ -10,7 +10,7 @@ use std::{
 
 use agent_core::wal::{
     WalOptions,
-    inspect::{self, GapState, Repaired, Summary},
+    inspect::{self, GapState, PlaceState, Repaired, Summary},
 };
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
@@ -89,14 +89,7 @@ fn done(before: &Summary, after: &Summary) -> Vec<String> {
         done.push(format!("put the damaged original aside: quarantine/{name}, {size}"));
     }
     for old in before.places.iter().filter(|old| after.places.iter().all(|p| p.name != old.name)) {
-        let gone = match old.last_seq < old.first_seq {
-            true => "which was empty".to_owned(),
-            false => format!("which held {}", numbers(old.first_seq, old.last_seq)),
-        };
-        done.push(format!("removed {}, {gone}", old.name));
-    }
-    for new in after.places.iter().filter(|new| before.places.iter().all(|p| p.name != new.name)) {
-        done.push(format!("made {}", new.name));
+        done.push(format!("{}: {}", old.name, became(old, before, after)));
     }
     let told: Vec<&GapState> = before.places.iter().flat_map(|place| &place.gaps).collect();
     let gaps = after.places.iter().flat_map(|place| &place.gaps);
@@ -106,6 +99,24 @@ fn done(before: &Summary, after: &Summary) -> Vec<String> {
         done.push(format!("began stream {stream_id} with record {first_seq}"));
     }
     done
+}
+
+/// What became of a place that is no longer there.
+fn became(old: &PlaceState, before: &Summary, after: &Summary) -> String {
+    let acked_seq = before.sinks.iter().map(|sink| sink.acked_seq).min().unwrap_or(0);
+    let covers = |new: &&PlaceState| {
+        (new.first_seq..=new.last_seq).contains(&old.last_seq) && new.last_seq >= new.first_seq
+    };
+    if old.last_seq < old.first_seq {
+        "removed, nothing was in it".to_owned()
+    } else if old.last_seq <= acked_seq {
+        let numbers = numbers(old.first_seq, old.last_seq);
+        format!("given back, every sink has acknowledged {numbers}")
+    } else if let Some(new) = after.places.iter().find(covers) {
+        format!("{} is in its place", new.name)
+    } else {
+        format!("gone, with {}", numbers(old.first_seq, old.last_seq))
+    }
 }
 
 fn is_new(before: &Summary, stream: &inspect::StreamState) -> bool {

@@ -125,6 +125,7 @@ impl StoppedLog {
             NotALog::Io(source) => io(source).into(),
         })?;
         let visit = Visit::begin(directory)?;
+        scratch::clean_up();
         let Survey { stretches, covered, unfinished, foreign } = survey(directory).map_err(io)?;
         let mut log = Self {
             directory: directory.to_owned(),
