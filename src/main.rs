@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `wal` has more, see there.
 
 mod assemble;
+mod check;
 mod cli;
 mod heartbeat;
 mod logging;
@@ -49,7 +50,7 @@ fn execute(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Run => run::run(arguments)?,
         Command::Once { format } => once::run(&load(arguments)?.config, (*format).into())?,
-        Command::CheckConfig => check_config(arguments)?,
+        Command::CheckConfig => check::run(arguments)?,
         Command::PrintConfig => {
             let effective = load(arguments)?.effective;
             io::stdout().write_all(effective.to_toml().as_bytes())?;
@@ -72,22 +73,6 @@ fn load(arguments: &Arguments) -> Result<Loaded<Config>, Problems> {
     });
     Problems::check(filter.into_iter().chain(option).collect())?;
     Ok(loaded)
-}
-
-/// All that `run` would refuse, without touching log or network.
-fn check_config(arguments: &Arguments) -> Result<()> {
-    let config = load(arguments)?.config;
-    config.require_sinks()?;
-    let collectors = assemble::collectors(&config)?.len();
-    assemble::check_sinks(&config)?;
-    let sinks: Vec<&str> = config.sinks.keys().map(String::as_str).collect();
-    writeln!(
-        io::stdout(),
-        "configuration is good: {collectors} collectors every {}, sinks: {}",
-        config.interval,
-        sinks.join(", ")
-    )?;
-    Ok(())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

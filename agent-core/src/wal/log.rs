@@ -106,6 +106,7 @@ impl Wal for SledWal {
         let seq = self.losses.go_on(sink, delivery, found, given_back_to, held);
         if known != Some(seq) {
             self.cursors.insert(sink.to_owned(), Cursor { seq, written: false });
+            self.note_last(None);
         }
         self.reclaim();
         Ok(seq)
@@ -122,6 +123,7 @@ impl Wal for SledWal {
                 return Err(self.fail("remove cursor", fault));
             }
         }
+        self.note_last(None);
         self.reclaim();
         Ok(gone)
     }
@@ -201,7 +203,9 @@ impl Wal for SledWal {
         self.make_newest()?;
         let Some(newest) = &mut self.newest else { return Ok(()) };
         let flushed = newest.put_counts().and_then(|()| newest.sync(&mut self.cursors));
-        flushed.map_err(|fault| self.fail("flush", fault))
+        flushed.map_err(|fault| self.fail("flush", fault))?;
+        self.note_last(None);
+        Ok(())
     }
 }
 
@@ -305,10 +309,7 @@ impl SledWal {
             return Err(self.fail("append", fault));
         }
         self.last_seq = seq;
-        let last_ms = self.last_ms.unwrap_or(record.time_ms);
-        if let Err(error) = self.witness.say(self.stream, seq, last_ms) {
-            tracing::debug!(%error, "can't note the last record beside the log");
-        }
+        self.note_last(Some(record.time_ms));
         if seq.is_multiple_of(limits::BLOBS_EVERY) {
             self.look_for_blobs();
         }
@@ -316,6 +317,17 @@ impl SledWal {
             self.find_oldest();
         }
         Ok(seq)
+    }
+
+    /// Notes beside the databases where the log ends, at what time if nothing else says it, and how far
+    /// sinks have come.
+    fn note_last(&self, time_ms: Option<i64>) {
+        let known_ms = self.last_ms.or(time_ms).filter(|_| self.last_seq > 0);
+        let Some(last_ms) = known_ms else { return };
+        let cursors = self.cursors.iter().map(|(sink, cursor)| (sink.as_str(), cursor.seq));
+        if let Err(error) = self.witness.say(self.stream, self.last_seq, last_ms, cursors) {
+            tracing::debug!(%error, "can't note the last record beside the log");
+        }
     }
 
     fn is_full(&self, time_ms: i64) -> bool {

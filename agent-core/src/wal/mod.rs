@@ -46,7 +46,8 @@
 //!
 //! # Which file is about what
 //!
-//! `log` is the log itself; `survey` looks what lies in its directory, `open` takes it over in whatever
+//! `log` is the log itself; `survey` looks what lies in its directory, `outlook` how
+//! sinks stand in it, `open` takes it over in whatever
 //! state it was left; `bounds` drops the oldest, `losses` is what that and giving back cost best-effort sinks; `salvage` replaces what is damaged with what `carve`
 //! finds. `generation` is the only one that names sled; `newest`, `row`, `readers` are the generations
 //! being written, sealed and read; `parts` splits large values, `wholes` reads them back, `counts` is
@@ -68,6 +69,7 @@ mod log;
 mod losses;
 mod newest;
 mod open;
+mod outlook;
 mod parts;
 #[cfg(test)]
 mod proof;
@@ -85,6 +87,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub use handle::{LogHandle, OwnedRecord};
 pub use limits::{MAX_AGE_DEFAULT, MAX_BYTES_DEFAULT, MAX_BYTES_MIN};
 pub use log::SledWal;
+pub use outlook::{Outlook, Prospect};
 use wire::{EncodedSchema, Kind, StreamId};
 
 use crate::sink::{Batch, BatchLimits, Delivery};

@@ -7,11 +7,15 @@
 //! <generation>/head   first seq  stream id 16          written last at creation: no head, never finished
 //! <generation>/tail   last seq   records u64 · samples u64 · first_ms i64 · last_ms i64
 //! <last seq>.gap      last seq   stream id 16 · first seq of what it stands for u64 · payload of the record
-//! last                last seq   stream id 16 · last_ms i64   rewritten after each append, not synced
+//! last                last seq   stream id 16 · last_ms i64 · cursors
+//!                                rewritten after each append, not synced
+//!
+//! cursors             for each sink: bytes of its name u16 · name · seq u64
 //! ```
 //! Numbers are little endian.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs::{self, File},
     io::{self, ErrorKind},
@@ -71,6 +75,32 @@ impl Tally {
             last_ms: i64::from_le_bytes(*last_ms),
         })
     }
+}
+
+/// How far sinks have come, for a file.
+pub(super) fn encode_cursors<'a>(cursors: impl Iterator<Item = (&'a str, u64)>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (sink, seq) in cursors {
+        // No name in a configuration is as long as that: half of one would be another's.
+        let Ok(length) = u16::try_from(sink.len()) else { continue };
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(sink.as_bytes());
+        bytes.extend_from_slice(&seq.to_le_bytes());
+    }
+    bytes
+}
+
+/// What [`encode_cursors`] gave.
+pub(super) fn decode_cursors(mut bytes: &[u8]) -> Option<BTreeMap<String, u64>> {
+    let mut cursors = BTreeMap::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (sink, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        let (seq, rest) = rest.split_first_chunk()?;
+        cursors.insert(str::from_utf8(sink).ok()?.to_owned(), u64::from_le_bytes(*seq));
+        bytes = rest;
+    }
+    Some(cursors)
 }
 
 /// Writes a generation's head durably.
@@ -157,6 +187,14 @@ pub(super) fn read_last(directory: &Path) -> Option<(StreamId, u64)> {
     Some((StreamId::from_bytes(*stream), last_seq))
 }
 
+/// The last number that a log's [`Witness`] said, and how far sinks had come; older ones said nothing of
+/// sinks. `None` if it is absent or unreadable.
+pub(super) fn read_cursors(directory: &Path) -> Option<(u64, BTreeMap<String, u64>)> {
+    let (last_seq, payload) = read(&directory.join(LAST))?;
+    let cursors = payload.get(16 + 8..).and_then(decode_cursors);
+    Some((last_seq, cursors.unwrap_or_default()))
+}
+
 /// Removes a gap durably, so that of several the oldest go first, whenever the power is cut; not there is
 /// fine.
 pub(super) fn remove_gap(disk: &Disk, path: &Path) -> io::Result<()> {
@@ -168,7 +206,8 @@ pub(super) fn remove_gap(disk: &Disk, path: &Path) -> io::Result<()> {
 
 /// The highest durable seq, told apart from the databases: never ahead of them, and behind by at most
 /// one append after a kill, by what the kernel had not yet written after a power cut. A log that ends
-/// before it has lost its end. It knows the time of that record too, when all records are given back.
+/// before it has lost its end. It knows the time of that record too, when all records are given back,
+/// and how far sinks had come, for who looks from beside.
 #[derive(Debug)]
 pub(super) struct Witness {
     disk: Disk,
@@ -190,7 +229,8 @@ impl Witness {
             && let Some((stream, rest)) = payload.split_first_chunk()
         {
             said = Some((StreamId::from_bytes(*stream), last_seq));
-            found = rest.try_into().ok().map(|last_ms| (last_seq, i64::from_le_bytes(last_ms)));
+            let last_ms = rest.first_chunk();
+            found = last_ms.map(|last_ms| (last_seq, i64::from_le_bytes(*last_ms)));
         }
         let file = disk.create_file(&path)?;
         Ok((Self { disk: disk.clone(), path, file, found }, said))
@@ -204,8 +244,15 @@ impl Witness {
     }
 
     /// Says it.
-    pub(super) fn say(&self, stream: StreamId, last_seq: u64, last_ms: i64) -> io::Result<()> {
-        let payload = [&stream.as_bytes()[..], &last_ms.to_le_bytes()].concat();
+    pub(super) fn say<'a>(
+        &self,
+        stream: StreamId,
+        last_seq: u64,
+        last_ms: i64,
+        cursors: impl Iterator<Item = (&'a str, u64)>,
+    ) -> io::Result<()> {
+        let payload =
+            [&stream.as_bytes()[..], &last_ms.to_le_bytes(), &encode_cursors(cursors)].concat();
         let bytes = envelope::encode(Kind::Part, last_seq, &payload);
         self.disk.overwrite(&self.file, &self.path, &bytes.unwrap_or_default())
     }
@@ -309,10 +356,14 @@ mod tests {
         let (witness, said) = open();
         assert_eq!(said, None);
         for seq in [1, u64::MAX, 5] {
-            witness.say(STREAM, seq, -7).unwrap();
+            let cursors = [("hub", 3), ("the other", seq)];
+            let some = &cursors[..if seq == 5 { 1 } else { 2 }];
+            witness.say(STREAM, seq, -7, some.iter().copied()).unwrap();
         }
         let (witness, said) = open();
         assert_eq!(said, Some((STREAM, 5)));
+        let cursors = BTreeMap::from([("hub".to_owned(), 3)]);
+        assert_eq!(read_cursors(directory.path()), Some((5, cursors)));
         let check = |last_seq, held_ms, expected| {
             assert_eq!(witness.last_ms(last_seq, held_ms), expected, "{last_seq} {held_ms:?}");
         };
@@ -330,5 +381,6 @@ mod tests {
         let (witness, said) = Witness::open(disk, directory.path()).unwrap();
         assert_eq!(said, Some((STREAM, 5)));
         assert_eq!((witness.last_ms(5, None), witness.last_ms(5, Some(9))), (None, Some(9)));
+        assert_eq!(read_cursors(directory.path()), Some((5, BTreeMap::new())));
     }
 }
