@@ -60,6 +60,7 @@ impl Ballast {
     }
 
     /// Takes every byte that is free, until the log refuses a tick; then no more.
+    #[track_caller]
     fn fill_until_refused(&mut self, host: &mut Host) {
         let refusals = |host: &Host| host.agent.tail().matches(REFUSED).count();
         let before = refusals(host);
@@ -71,6 +72,7 @@ impl Ballast {
     }
 
     /// Takes every byte that is free, again and again, until the agent has dropped so many ticks.
+    #[track_caller]
     fn fill_until_dropped(&mut self, host: &mut Host, ticks: u64) {
         host.await_so(|host| {
             self.fill();
@@ -116,12 +118,14 @@ impl Host {
         Self { hub, agent }
     }
 
+    #[track_caller]
     fn await_so(&mut self, mut so: impl FnMut(&mut Self) -> bool) {
         let waited = wait_for(PATIENCE, || Ok(so(self).then_some(())));
-        waited.unwrap_or_else(|error| unreachable!("{error}\n{}", self.agent.tail()));
+        assert!(waited.is_ok(), "still not so\n{}", self.agent.tail());
     }
 
     /// Waits until the hub has acknowledged all that is durable.
+    #[track_caller]
     fn await_all_acked(&mut self) {
         let durable = self.agent.last_seq();
         self.await_so(|host| {
@@ -131,6 +135,7 @@ impl Host {
     }
 
     /// Waits until the agent has made so many more records durable.
+    #[track_caller]
     fn await_durable(&mut self, more: u64) {
         let until = self.agent.last_seq() + more;
         self.await_so(|host| host.agent.last_seq() >= until);

@@ -187,6 +187,7 @@ impl Shipper {
             let reason = format!("acknowledged {acked_seq} instead of {first} or later");
             return self.failed(reason, None);
         }
+        tracing::debug!(sink = self.name, acked_seq, "sink acknowledged");
         if let Err(error) = self.log.acknowledge(&self.name, acked_seq).await {
             return self.failed_to_read(&error);
         }

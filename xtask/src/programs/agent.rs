@@ -16,6 +16,9 @@ use anyhow::{Result, bail};
 
 use super::{Binaries, Hub, Program, millis, unix_now};
 
+/// What the agent says of itself: what is durable, and what was acknowledged.
+const LOG_LEVEL: &str = "info,agent_core::agent=debug,agent_core::shipper=debug";
+
 /// One record that the agent said is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Durable {
@@ -40,14 +43,32 @@ pub struct Life {
     pub said: Vec<Durable>,
 }
 
+/// What the agent said beside, over all its lives.
+#[derive(Default)]
+struct Heard {
+    /// How often a sink acknowledged.
+    acknowledgements: AtomicU64,
+    /// How often a sink came back after it had failed.
+    returns: AtomicU64,
+}
+
+impl Heard {
+    fn hear(&self, line: &str) {
+        if line.contains("sink acknowledged") {
+            self.acknowledgements.fetch_add(1, SeqCst);
+        } else if line.contains("sink is back") {
+            self.returns.fetch_add(1, SeqCst);
+        }
+    }
+}
+
 /// An agent, and what it said is durable: the witness that the store is held against.
 pub struct Agent {
     binary: PathBuf,
     data_dir: PathBuf,
     environment: Vec<(String, OsString)>,
     lives: Arc<Mutex<Vec<Life>>>,
-    /// How often a sink came back after it had failed.
-    returns: Arc<AtomicU64>,
+    heard: Arc<Heard>,
     program: Option<Program>,
 }
 
@@ -83,12 +104,12 @@ impl Agent {
             data_dir: data_dir.to_owned(),
             environment: Vec::new(),
             lives: Arc::default(),
-            returns: Arc::default(),
+            heard: Arc::default(),
             program: None,
         };
         agent.set("HOLDFAST_DATA_DIR", data_dir);
         agent.set("HOLDFAST_INTERVAL", format!("{}ms", interval.as_millis()));
-        agent.set("HOLDFAST_LOG_LEVEL", "info,agent_core::agent=debug");
+        agent.set("HOLDFAST_LOG_LEVEL", LOG_LEVEL);
         agent.set("SERVER_URL", hub.url());
         agent.set("AGENT_TOKEN", hub.token());
         agent.set("NO_COLOR", "1");
@@ -108,16 +129,14 @@ impl Agent {
         let mut command = Command::new(&self.binary);
         command.arg("run").envs(self.environment.iter().map(|(name, value)| (name, value)));
         lock(&self.lives).push(Life { began_ms: millis(unix_now()), ..Life::default() });
-        let (lives, returns) = (Arc::clone(&self.lives), Arc::clone(&self.returns));
+        let (lives, heard) = (Arc::clone(&self.lives), Arc::clone(&self.heard));
         let watch = move |line: &str| {
             if let Some(durable) = parse_durable(line)
                 && let Some(life) = lock(&lives).last_mut()
             {
                 life.said.push(durable);
             }
-            if line.contains("sink is back") {
-                returns.fetch_add(1, SeqCst);
-            }
+            heard.hear(line);
         };
         self.program = Some(Program::start("holdfast-agent", &mut command, watch)?);
         Ok(())
@@ -162,7 +181,13 @@ impl Agent {
     /// How often it said that a sink is back, over all its lives.
     #[must_use]
     pub fn returns(&self) -> u64 {
-        self.returns.load(SeqCst)
+        self.heard.returns.load(SeqCst)
+    }
+
+    /// How often it said that a sink acknowledged something, over all its lives.
+    #[must_use]
+    pub fn acknowledgements(&self) -> u64 {
+        self.heard.acknowledgements.load(SeqCst)
     }
 
     /// `kill -9`; one that has ended by itself is taken leave of.

@@ -1,6 +1,7 @@
 //! The hub and the agents that a schedule is carried out on.
 
 use std::{
+    ops::Range,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -24,10 +25,10 @@ use crate::{
 
 /// How long to wait for what should take seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How long a drain is waited for before whoever was to be killed in it is killed anyway.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a moment is waited for before whoever was to be killed at it is killed anyway.
+const MOMENT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a condition is looked at that a kill waits for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+const LOOK_INTERVAL: Duration = Duration::from_micros(100);
 /// Network devices of a busy host: a tick of 20 kB, three of which fill a request.
 const DEVICES: u64 = 150;
 
@@ -94,21 +95,27 @@ impl Fleet {
                 let left = interval_ms - millis(unix_now()) % interval_ms;
                 (false, Duration::from_millis(left.unsigned_abs()) + pause)
             }
-            Moment::Drain(agent, pause) => (self.await_drain(agent), pause),
+            Moment::Acknowledged(pause) => {
+                self.await_more(0..AGENTS, Agent::acknowledgements);
+                (false, pause)
+            }
+            Moment::Drain(agent, pause) => {
+                let agents = agent.map_or(0..AGENTS, |agent| agent..agent + 1);
+                (self.await_more(agents, Agent::returns), pause)
+            }
         };
         thread::sleep(pause);
         met
     }
 
-    /// Waits until that agent, or any, has found the hub again; not for ever.
-    fn await_drain(&self, agent: Option<usize>) -> bool {
-        let one = agent.map_or(0..AGENTS, |agent| agent..agent + 1);
-        let returns = || self.agents[one.clone()].iter().map(Agent::returns).sum::<u64>();
-        let (before, begun) = (returns(), Instant::now());
-        while returns() == before && begun.elapsed() < DRAIN_PATIENCE {
+    /// Waits until one of these agents has said it once more; not for ever.
+    fn await_more(&self, agents: Range<usize>, said: fn(&Agent) -> u64) -> bool {
+        let all = || self.agents[agents.clone()].iter().map(said).sum::<u64>();
+        let (before, begun) = (all(), Instant::now());
+        while all() == before && begun.elapsed() < MOMENT_PATIENCE {
             thread::sleep(LOOK_INTERVAL);
         }
-        returns() > before
+        all() > before
     }
 
     /// `kill -9`; says what was met.

@@ -33,6 +33,8 @@ pub enum Moment {
     After(Duration),
     /// So long after the next tick is due: it is collected, written or sent.
     Tick(Duration),
+    /// So long after the hub has told any agent that it holds something: it had better.
+    Acknowledged(Duration),
     /// So long after this agent, or any, has found the hub again and sent a first part of what waits.
     Drain(Option<usize>, Duration),
 }
@@ -45,6 +47,8 @@ const TICK_MS: u64 = 30;
 const START_MS: u64 = 120;
 /// A program that is told to stop has not always ended within this time.
 const STOP_MS: u64 = 15;
+/// What a hub that had acknowledged too early would still need to keep its word.
+const ACKNOWLEDGED_MS: u64 = 2;
 /// What a request of a drain takes.
 const DRAIN_MS: u64 = 25;
 /// After so many kills while the hub was away, something waits for it.
@@ -91,7 +95,8 @@ impl Schedule {
             15..25 => self.together(),
             25..35 => self.stopping(),
             35..50 if backlog && !self.is_up(Victim::Hub) => self.draining(),
-            50..75 => (self.anyone(), Moment::Tick(self.random.up_to_ms(TICK_MS))),
+            50..58 => self.acknowledging(),
+            58..78 => (self.anyone(), Moment::Tick(self.random.up_to_ms(TICK_MS))),
             _ => (self.anyone(), self.sometime()),
         };
         self.steps.push(Step::Kill(victim, moment));
@@ -150,6 +155,12 @@ impl Schedule {
         let victim = self.anyone();
         self.steps.push(Step::Stop(victim));
         (victim, Moment::After(self.random.up_to_ms(STOP_MS)))
+    }
+
+    /// The hub as soon as it has acknowledged.
+    fn acknowledging(&mut self) -> (Victim, Moment) {
+        self.start(Victim::Hub);
+        (Victim::Hub, Moment::Acknowledged(self.random.up_to_ms(ACKNOWLEDGED_MS)))
     }
 
     /// While an agent that was up all the time sends what has waited for the hub.
@@ -232,6 +243,9 @@ impl fmt::Display for Step {
             Self::Kill(victim, Moment::Tick(pause)) => {
                 write!(f, "kill {victim} at tick + {pause:?}")
             }
+            Self::Kill(victim, Moment::Acknowledged(pause)) => {
+                write!(f, "kill {victim} at acknowledgement + {pause:?}")
+            }
             Self::Kill(victim, Moment::Drain(None, pause)) => {
                 write!(f, "kill {victim} when an agent drains + {pause:?}")
             }
@@ -303,6 +317,7 @@ mod tests {
         assert!(count(|step| matches!(step, Step::Kill(Victim::Hub, _))) >= 50);
         assert!(count(|step| matches!(step, Step::Kill(_, Moment::Tick(_)))) >= 30);
         assert!(count(|step| matches!(step, Step::Kill(_, Moment::Drain(..)))) >= 15);
+        assert!(count(|step| matches!(step, Step::Kill(_, Moment::Acknowledged(_)))) >= 10);
         assert!(count(|step| matches!(step, Step::Stop(_))) >= 10);
     }
 }
