@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::Batch;
+use agent_core::{Batch, sink::LogRecord};
 use server_lite::store::{
     GapEntry, LedgerReason,
     embedded::inspect::{Audit, Stored},
 };
-use wire::{AgentId, Gap, SchemaId, StreamId};
+use wire::{AgentId, Gap, GapReason, SchemaId, StreamId, envelope, request::Body};
 
 /// What a record says. Values as bits: a NaN has to come back too.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +40,8 @@ pub(crate) struct Book {
     told: u64,
     /// Where the agent's cursor is known to be.
     cursor: u64,
+    /// Whether the log may drop what gets too old.
+    drops: bool,
     /// No more ticks are to come.
     pub(crate) all_taken: bool,
     pub(crate) schemas_asked: u64,
@@ -53,7 +55,7 @@ fn check(is_right: bool, otherwise: impl FnOnce() -> String) -> Checked {
 }
 
 impl Book {
-    pub(crate) const fn new(agent_id: AgentId) -> Self {
+    pub(crate) const fn new(agent_id: AgentId, drops: bool) -> Self {
         Self {
             agent_id,
             stream: None,
@@ -62,6 +64,7 @@ impl Book {
             committed: 0,
             told: 0,
             cursor: 0,
+            drops,
             all_taken: false,
             schemas_asked: 0,
         }
@@ -102,15 +105,18 @@ impl Book {
         check(seq == expected, || format!("record {expected} was given the number {seq}"))
     }
 
-    /// What the log gives to a sink: all that lies behind the cursor, in order.
+    /// What the log gives to a sink: all that lies behind the cursor, in order; in the place of what it
+    /// has dropped, a gap.
     pub(crate) fn read(&self, batch: &Batch) -> Checked {
         check(Some(batch.stream_id) == self.stream, || "another stream was read".to_owned())?;
-        let found = batch.records.iter().map(|record| record.seq);
-        let expected = self.cursor + 1..=self.cursor + batch.records.len() as u64;
-        check(found.clone().eq(expected.clone()), || {
-            format!("read {:?}, not {expected:?}", found.collect::<Vec<_>>())
-        })?;
-        check(*expected.end() <= self.last_seq(), || format!("read {expected:?}, not yet durable"))
+        let mut next = self.cursor + 1;
+        for record in &batch.records {
+            let is_next = record.seq == next || self.drops && covers(record, next);
+            let seqs = || batch.records.iter().map(|record| record.seq).collect::<Vec<_>>();
+            check(is_next, || format!("read {:?}, not {next} next", seqs()))?;
+            next = record.seq + 1;
+        }
+        check(next <= self.last_seq() + 1, || format!("read up to {next}, not yet durable"))
     }
 
     /// The hub has told the agent how far it is.
@@ -149,31 +155,56 @@ impl Book {
         self.all_taken && self.cursor == self.last_seq()
     }
 
-    /// What a hub that was sent everything once, and in order, has of each series.
-    pub(crate) fn samples(&self) -> Samples {
+    /// What a hub that was sent everything once, and in order, has of each series; without the records
+    /// that the log has dropped, which `ledger` has to tell of, and which `is_stored` doesn't know.
+    ///
+    /// # Errors
+    /// When a record is neither stored nor told to be lost.
+    pub(crate) fn samples(
+        &self,
+        ledger: &[GapEntry],
+        is_stored: impl Fn(u64) -> bool,
+    ) -> Result<Samples, String> {
         let mut samples = BTreeMap::<Name, Vec<Sample>>::new();
         let stream = self.stream.unwrap_or(StreamId::from_bytes([0; 16]));
         for (seq, said) in (1..).zip(&self.records) {
             let Said::Tick { time_ms, values } = said else { continue };
+            if self.drops && !is_stored(seq) {
+                let is_told = ledger.iter().any(|gap| is_loss_of(gap, seq));
+                check(is_told, || format!("record {seq} is neither stored nor told to be lost"))?;
+                continue;
+            }
             for (name, bits) in values {
                 samples.entry(*name).or_default().push((stream, seq, *time_ms, *bits));
             }
         }
-        Samples(samples)
+        Ok(Samples(samples))
     }
 
     /// Compares with the hub's ledger: the gaps that were sent, once, and no hole.
     pub(crate) fn ledger(&self, found: &[GapEntry]) -> Checked {
-        let mut found: Vec<_> =
-            found.iter().map(|gap| (gap.reason, gap.from_ms, gap.to_ms)).collect();
-        let sent = self.records.iter().filter_map(|said| match said {
-            Said::Gap(gap) => Some((LedgerReason::Agent(gap.reason), gap.from_ms, gap.to_ms)),
-            Said::Tick { .. } => None,
-        });
-        let mut sent: Vec<_> = sent.collect();
-        found.sort_by_key(|gap| (gap.1, gap.2));
-        sent.sort_by_key(|gap| (gap.1, gap.2));
-        check(found == sent, || format!("the ledger has {found:?}, not {sent:?}"))
+        let place = |gap: &GapEntry| (gap.from_ms, gap.to_ms);
+        let is_drop = |gap: &&GapEntry| gap.reason == LedgerReason::Agent(GapReason::LogOverflow);
+        let drops: Vec<&GapEntry> = found.iter().filter(is_drop).collect();
+        check(self.drops || drops.is_empty(), || format!("something was dropped: {drops:?}"))?;
+        let mut told: Vec<_> =
+            found.iter().filter(|gap| !is_drop(gap)).map(|gap| (gap.reason, place(gap))).collect();
+        let mut sent: Vec<_> = (1..)
+            .zip(&self.records)
+            .filter_map(|(seq, said)| match said {
+                Said::Gap(gap) => Some((seq, gap)),
+                Said::Tick { .. } => None,
+            })
+            // A gap that was dropped itself may have been sent before, or not.
+            .filter(|(seq, gap)| {
+                let entry = (LedgerReason::Agent(gap.reason), (gap.from_ms, gap.to_ms));
+                told.contains(&entry) || !drops.iter().any(|drop| is_loss_of(drop, *seq))
+            })
+            .map(|(_, gap)| (LedgerReason::Agent(gap.reason), (gap.from_ms, gap.to_ms)))
+            .collect();
+        told.sort_by_key(|gap| gap.1);
+        sent.sort_by_key(|gap| gap.1);
+        check(told == sent, || format!("the ledger has {told:?}, not {sent:?}"))
     }
 
     /// Everything is there, and the hub says so.
@@ -183,6 +214,18 @@ impl Book {
             format!("{last} records, but {committed} committed and {cursor} acknowledged")
         })
     }
+}
+
+/// Whether a record is a gap in the place of what begins with that number, or before it.
+fn covers(record: &LogRecord, first_seq: u64) -> bool {
+    let found = envelope::split_first(&record.bytes).map(|(found, _)| Body::decode(&found));
+    matches!(found, Ok(Ok(Body::Gap(gap)))
+        if (gap.first_seq..=gap.last_seq).contains(&first_seq) && gap.last_seq == record.seq)
+}
+
+fn is_loss_of(gap: &GapEntry, seq: u64) -> bool {
+    gap.reason == LedgerReason::Agent(GapReason::LogOverflow)
+        && (gap.first_seq..=gap.last_seq).contains(&seq)
 }
 
 /// What has to be stored, series by series in the order in which it was sent.

@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     fs,
     future::Future,
     io,
@@ -256,8 +257,7 @@ impl Hub {
                 self.world.check(agent_name(agent), noted);
             }
         }
-        let filter = GapFilter { host: None, from_ms: i64::MIN, to_ms: i64::MAX, limit: 10_000 };
-        let gaps = on_the_spot(life.store.gaps(filter));
+        let gaps = on_the_spot(life.store.gaps(all_gaps()));
         let is_hole = |reason| !matches!(reason, LedgerReason::Agent(_));
         let hole = gaps.as_ref().map(|gaps| gaps.iter().find(|gap| is_hole(gap.reason)));
         match hole {
@@ -332,33 +332,34 @@ impl Hub {
         let audits = inspect::audit(&directory).map_err(failed)?;
         for agent in 0..self.world.agents() {
             let book = self.world.book(agent);
-            let (id, sent) = (book.agent_id.to_string(), book.samples());
-            let audit = audits.iter().find(|audit| audit.agent_id == id);
-            sent.audited(audit.unwrap_or(&inspect::Audit::default()))?;
             let host = Host::Agent(book.agent_id);
-            for metric in ticks::METRICS {
-                let (name, stored) = stored(&directory, &host, metric).map_err(failed)?;
-                sent.stored(name, &stored)?;
-                let read = on_the_spot(read_back(&store, &host, metric)).map_err(failed)?;
-                read.iter().try_for_each(|(name, samples)| sent.read_back(*name, samples))?;
-            }
-            let filter =
-                GapFilter { host: Some(host), from_ms: i64::MIN, to_ms: i64::MAX, limit: 10_000 };
+            let filter = GapFilter { host: Some(host.clone()), ..all_gaps() };
             let gaps = on_the_spot(store.gaps(filter)).map_err(failed)?;
             book.ledger(&gaps)?;
             book.ended()?;
+            let stored = |metric| stored(&directory, &host, metric).map_err(failed);
+            let seqs: BTreeSet<u64> = stored(ticks::BASE)?.iter().map(|sample| sample.1).collect();
+            let sent = book.samples(&gaps, |seq| seqs.contains(&seq))?;
+            let id = book.agent_id.to_string();
+            let audit = audits.iter().find(|audit| audit.agent_id == id);
+            sent.audited(audit.unwrap_or(&inspect::Audit::default()))?;
+            for metric in ticks::METRICS {
+                sent.stored((metric, 0), &stored(metric)?)?;
+                let read = on_the_spot(read_back(&store, &host, metric)).map_err(failed)?;
+                read.iter().try_for_each(|(name, samples)| sent.read_back(*name, samples))?;
+            }
         }
         Ok(())
     }
 }
 
+const fn all_gaps() -> GapFilter {
+    GapFilter { host: None, from_ms: i64::MIN, to_ms: i64::MAX, limit: 10_000 }
+}
+
 /// Every sample of a metric's first series, in the order in which it lies there: of the others an audit
 /// counts what is double and out of order, which takes less time.
-fn stored(
-    directory: &Path,
-    host: &Host,
-    metric: &'static str,
-) -> Result<(Name, Vec<Sample>), StoreError> {
+fn stored(directory: &Path, host: &Host, metric: &'static str) -> Result<Vec<Sample>, StoreError> {
     let mut found = Vec::new();
     let labels = Labels::from([("n".to_owned(), "0".to_owned())]);
     let selector = Selector { host: Some(host.clone()), metric: metric.to_owned(), labels };
@@ -366,7 +367,7 @@ fn stored(
         found.push(sample_of(stored));
         Ok(())
     })?;
-    Ok(((metric, 0), found))
+    Ok(found)
 }
 
 /// The samples of all of a metric's series, as a query reads them.

@@ -61,6 +61,7 @@ const REACHED: &[&str] = &[
     "dies before a commit",
     "dies after a commit",
     "sealed ",
+    "log dropped",
     "request lost",
     "reply lost",
     "gives up request",

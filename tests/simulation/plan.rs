@@ -37,8 +37,10 @@ pub(crate) struct AgentPlan {
     pub(crate) batch_bytes: usize,
     /// What a backlog drains at.
     pub(crate) max_bytes_per_second: u64,
-    /// A generation of the log is sealed every eighth of it; nothing may reach this age in a run.
+    /// A generation of the log is sealed every eighth of it.
     pub(crate) max_age: Duration,
+    /// Whether a record may reach that age, and be dropped for it.
+    pub(crate) drops: bool,
     /// How far off its clock may be; it is set whenever the agent starts.
     pub(crate) skew_max: Duration,
     /// Mean time from a start to the next end.
@@ -126,6 +128,7 @@ impl AgentPlan {
         let span = interval * ticks as u32;
         // More, and a hub refuses tokens made by such a clock.
         let skew_max = random.one_of(&[0, 0, 2, 4]) * MINUTE;
+        let drops = random.chance(0.2);
         Self {
             ticks: random.between(ticks / 2, ticks),
             interval,
@@ -134,7 +137,8 @@ impl AgentPlan {
             phase: random.duration(Duration::ZERO, interval / 2),
             batch_bytes: random.one_of(&[1, 2_000, 20_000, 1 << 20]),
             max_bytes_per_second: random.one_of(&[500, 5_000, 4 << 20]),
-            max_age: 3 * span + 4 * skew_max,
+            max_age: if drops { span / 3 } else { 3 * span + 4 * skew_max },
+            drops,
             skew_max,
             life: maybe_every(random, span / 10, span),
             kill: random.one_of(&[0.0, 0.5, 1.0]),

@@ -12,8 +12,8 @@ use crate::{
     random::Random,
 };
 
-/// A collector that is always there.
-const BASE: &str = "sim_base";
+/// A collector that is always there: every tick has its series 0.
+pub(crate) const BASE: &str = "sim_base";
 /// One whose series come and go.
 const DEVICES: &str = "sim_devices";
 /// Every metric there is.

@@ -13,7 +13,7 @@ use wire::AgentId;
 
 use crate::{
     book::{Book, Checked},
-    plan::Plan,
+    plan::{AgentPlan, Plan},
     random::Random,
 };
 
@@ -39,7 +39,8 @@ impl World {
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random.fork());
         let id = |n: usize| AgentId::from_bytes([n as u8 + 1; 16]);
-        let books = (0..plan.agents.len()).map(|n| RefCell::new(Book::new(id(n)))).collect();
+        let book = |(n, agent): (usize, &AgentPlan)| RefCell::new(Book::new(id(n), agent.drops));
+        let books = plan.agents.iter().enumerate().map(book).collect();
         let world = Self {
             plan,
             random: RefCell::new(random),
