@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use wire::{
-    StreamId,
+    InstanceId, StreamId,
     api::{HEARTBEAT_INTERVAL_S, Heartbeat, LogStatus},
 };
 
@@ -151,7 +151,7 @@ impl Agent {
         Ok(end)
     }
 
-    async fn start(&self) -> Result<Life, String> {
+    async fn start(&mut self) -> Result<Life, String> {
         let log = self.open()?;
         let (log, serving) = LogHandle::local(Box::new(log));
         let serving = spawn_local(serving);
@@ -160,9 +160,15 @@ impl Agent {
         self.world.book(self.number).reopened_at(cursor)?;
         let (tell, told) = watch::channel(Stop::Run);
         let mut jitter = self.world.fork();
-        let sink = self.sink()?;
+        let id = self.random.fork().bytes();
+        let instance_id = InstanceId::from_bytes(id);
+        let sink = self.sink(instance_id, log.clone())?;
         let (heartbeats, wake) = (sink.sink.heartbeats(), Wake::default());
-        let beating = spawn_local(beat(heartbeats, self.heartbeat(log.stream_id()), wake.clone()));
+        let beating = spawn_local(beat(
+            heartbeats,
+            self.heartbeat(instance_id, log.stream_id()),
+            wake.clone(),
+        ));
         let planned = PlannedSink {
             phase: self.plan.phase,
             max_bytes_per_second: self.plan.max_bytes_per_second,
@@ -184,7 +190,7 @@ impl Agent {
         Ok(log)
     }
 
-    fn sink(&self) -> Result<Watched, String> {
+    fn sink(&self, instance_id: InstanceId, log: LogHandle) -> Result<Watched, String> {
         let config = HttpConfig {
             token: Some(SECRET.to_owned()),
             batch_bytes: self.plan.batch_bytes,
@@ -192,7 +198,8 @@ impl Agent {
         };
         let name = agent_name(self.number);
         let agent_id = self.world.book(self.number).agent_id;
-        let identity = Identity::new(agent_id, VERSION, move || name.clone());
+        let identity = Identity::new(agent_id, instance_id, VERSION, move || name.clone())
+            .with_log(move || log.stats().last_seq);
         let clock = Rc::clone(&self.clock);
         let sink = HttpSink::over(self.network.end_of(self.number), config, identity, clock);
         let sink = sink.map_err(|error| format!("building the sink: {error}"))?;
@@ -273,9 +280,10 @@ impl Agent {
         }
     }
 
-    fn heartbeat(&self, stream_id: StreamId) -> Heartbeat {
+    fn heartbeat(&self, instance_id: InstanceId, stream_id: StreamId) -> Heartbeat {
         Heartbeat {
             agent_id: self.world.book(self.number).agent_id,
+            instance_id,
             stream_id,
             hostname: agent_name(self.number),
             agent_version: VERSION.to_owned(),

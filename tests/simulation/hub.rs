@@ -28,6 +28,7 @@ use server_lite::{
     api::{self, Hub as Answering},
     clock::Clock,
     ingest::Ingest,
+    instances::Instances,
     query::QueryLimits,
     rules::AlertStore,
     store::{
@@ -143,15 +144,18 @@ impl Hub {
         let clock: Clock = Arc::new(self.world.clock());
         let memory_bytes = self.world.plan.hub.memory_bytes;
         let (presence, telemetry) = (Arc::default(), Arc::default());
+        let instances = Arc::new(Instances::new(clock()));
         let answering = Answering {
             ingest: Ingest::new(
                 Arc::clone(&store),
+                Arc::clone(&instances),
                 Arc::clone(&presence),
                 Arc::clone(&telemetry),
                 Arc::clone(&clock),
                 memory_bytes,
             ),
             store: Arc::clone(&store),
+            instances,
             presence,
             telemetry,
             // Rules are not what this is about.

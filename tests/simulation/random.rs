@@ -23,6 +23,11 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// For an identity.
+    pub(crate) fn bytes(&mut self) -> [u8; 16] {
+        (u128::from(self.next()) << 64 | u128::from(self.next())).to_be_bytes()
+    }
+
     /// Evenly in 0..1.
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
