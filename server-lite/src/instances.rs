@@ -5,10 +5,15 @@
 //! and what the second sends would look like the first one's retries: acknowledged, and dropped. So
 //! each start of an agent draws an instance id, and says it with every heartbeat and request.
 //!
-//! - A new instance takes over from the one before: that is a restart.
-//! - One that was taken over from and comes again is refused ([`Conflict`], 409). A request of the old
-//!   process that was late on the way is refused too: nothing of it is stored, the conflict is shown,
-//!   and it fades after [`FADE_MS`] unless it is seen again.
+//! - A new instance takes over from the one before: that is a restart. If it was heard of only once
+//!   when the one before goes on, it was none, but a request of a forgotten process that was late on the
+//!   way, and the one before speaks again.
+//! - One that was taken over from and comes again is refused ([`Conflict`], 409). The conflict fades after
+//!   [`FADE_MS`] unless it is seen again.
+//! - What was late on the way shows no conflict: by its sender's clock it was not said after what was
+//!   heard of that sender, or after the process that speaks now has begun. Nothing of it is taken, and
+//!   who sends it is told to ask again ([`Refused::Late`]): if it is there all the same, with a clock
+//!   that was set back, it is let in soon.
 //! - When the one that took over has been silent for [`SILENT_MS`], one that knocks again and again is
 //!   let in: the other has gone, and nobody needs to do anything.
 //! - One whose records contradict what is stored ([`Instances::diverged`]) gives way to one that was
@@ -75,10 +80,21 @@ pub struct Caller<'a> {
     pub agent_id: AgentId,
     /// Which process of it.
     pub instance_id: InstanceId,
+    /// Unix milliseconds by its clock when it said this.
+    pub sent_ms: i64,
     /// Its host's name.
     pub host: &'a str,
     /// Its host's addresses, if it says them.
     pub addresses: &'a [String],
+}
+
+/// How a caller was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Whether nobody else spoke for its agent lately.
+    pub is_alone: bool,
+    /// Whether it has said something later already: what this says of its log is old.
+    pub is_late: bool,
 }
 
 /// Two agents use one identity.
@@ -89,6 +105,17 @@ pub struct Conflict {
     pub agent_id: AgentId,
     /// How it is known.
     pub evidence: Evidence,
+}
+
+/// Why a caller was not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Two agents use one identity.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// It was late on the way, as far as can be told.
+    #[error("another process of this agent speaks now, if this one runs too, ask again")]
+    Late,
 }
 
 /// How a conflict is known.
@@ -119,6 +146,8 @@ struct Speakers {
     current: Speaker,
     /// Those that were taken over from, or gave way.
     others: Vec<Speaker>,
+    /// Which of them the current one has taken over from.
+    before: Option<InstanceId>,
     conflict: Option<Noted>,
 }
 
@@ -127,6 +156,8 @@ struct Speaker {
     instance_id: InstanceId,
     place: Place,
     heard_ms: i64,
+    /// By its own clock: when it said the first and the latest that was heard.
+    sent_ms: (i64, i64),
     refused_ms: Option<i64>,
 }
 
@@ -176,11 +207,11 @@ impl Instances {
         Self { started_ms: now_ms, agents: Mutex::default(), begun: AtomicU64::new(0) }
     }
 
-    /// Lets the caller speak for its agent; returns whether nobody else did so lately.
+    /// Lets the caller speak for its agent.
     ///
     /// # Errors
-    /// [`Conflict`] when somebody else speaks for it.
-    pub fn admit(&self, caller: &Caller<'_>, now_ms: i64) -> Result<bool, Conflict> {
+    /// [`Refused`] when somebody else speaks for it.
+    pub fn admit(&self, caller: &Caller<'_>, now_ms: i64) -> Result<Admitted, Refused> {
         let is_new_here = now_ms.saturating_sub(self.started_ms) < SILENT_MS;
         let mut agents = self.lock();
         make_room(&mut agents, caller.agent_id, now_ms);
@@ -191,16 +222,22 @@ impl Instances {
                 vacant.insert(Speakers::of(Speaker::new(caller, now_ms)))
             }
             // More agents than are remembered: the store still compares.
-            Entry::Vacant(_) => return Ok(!is_new_here),
+            Entry::Vacant(_) => return Ok(Admitted { is_alone: !is_new_here, is_late: false }),
         };
+        let is_late = speakers.is_late(caller, now_ms);
+        let is_current = speakers.current.instance_id == caller.instance_id;
+        if is_late && !is_current {
+            return Err(Refused::Late);
+        }
         if speakers.admit(caller, now_ms) {
             speakers.current.hear(caller, now_ms);
-            return Ok(!is_new_here && speakers.heard_lately(now_ms).is_none());
+            let is_alone = !is_new_here && speakers.heard_lately(now_ms).is_none();
+            return Ok(Admitted { is_alone, is_late });
         }
         let other = speakers.current.place.clone();
         let evidence = Evidence::Instance(Some(other.clone()));
         self.note(speakers, caller, Some(other), &evidence, now_ms);
-        Err(Conflict { agent_id: caller.agent_id, evidence })
+        Err(Conflict { agent_id: caller.agent_id, evidence }.into())
     }
 
     /// What the caller sent, whom [`Instances::admit`] let in, isn't what is stored, for this reason.
@@ -271,16 +308,31 @@ fn make_room(agents: &mut HashMap<AgentId, Speakers>, for_whom: AgentId, now_ms:
 
 impl Speakers {
     const fn of(current: Speaker) -> Self {
-        Self { current, others: Vec::new(), conflict: None }
+        Self { current, others: Vec::new(), before: None, conflict: None }
     }
 
-    /// Whether the caller is who speaks, or takes over now.
+    /// Whether this was said before what is known already.
+    fn is_late(&self, caller: &Caller<'_>, now_ms: i64) -> bool {
+        if self.current.instance_id == caller.instance_id {
+            return caller.sent_ms < self.current.sent_ms.1;
+        }
+        let known = self.others.iter().find(|other| other.instance_id == caller.instance_id);
+        let is_older = self.current.is_heard(now_ms) && caller.sent_ms < self.current.sent_ms.0;
+        known.is_some_and(|other| is_older || caller.sent_ms <= other.sent_ms.1)
+    }
+
+    /// Whether the caller, who isn't late, is who speaks, or takes over now.
     fn admit(&mut self, caller: &Caller<'_>, now_ms: i64) -> bool {
         if self.current.instance_id == caller.instance_id {
             return true;
         }
         let known = self.others.iter().position(|other| other.instance_id == caller.instance_id);
         let Some(index) = known else { return self.succeed(caller, now_ms) };
+        if self.before == Some(caller.instance_id) && self.current.is_heard_once() {
+            std::mem::swap(&mut self.current, &mut self.others[index]);
+            self.before = None;
+            return true;
+        }
         let knocks = self.others[index].refused_ms.replace(now_ms);
         let keeps_knocking = knocks.is_some_and(|before| now_ms.saturating_sub(before) < FADE_MS);
         self.others[index].hear(caller, now_ms);
@@ -305,6 +357,7 @@ impl Speakers {
             self.others.swap_remove(index);
         }
         let new = Speaker::new(caller, now_ms);
+        self.before = Some(self.current.instance_id);
         self.others.push(std::mem::replace(&mut self.current, new));
         true
     }
@@ -337,11 +390,13 @@ impl Speakers {
 impl Speaker {
     fn new(caller: &Caller<'_>, now_ms: i64) -> Self {
         let place = Place::of(caller);
-        Self { instance_id: caller.instance_id, place, heard_ms: now_ms, refused_ms: None }
+        let (instance_id, sent_ms) = (caller.instance_id, (caller.sent_ms, caller.sent_ms));
+        Self { instance_id, place, heard_ms: now_ms, sent_ms, refused_ms: None }
     }
 
     fn hear(&mut self, caller: &Caller<'_>, now_ms: i64) {
         self.heard_ms = now_ms;
+        self.sent_ms.1 = self.sent_ms.1.max(caller.sent_ms);
         if self.place.host != caller.host {
             caller.host.clone_into(&mut self.place.host);
         }
@@ -349,6 +404,10 @@ impl Speaker {
         if !addresses.is_empty() && self.place.addresses != addresses {
             self.place.addresses = addresses.to_vec();
         }
+    }
+
+    const fn is_heard_once(&self) -> bool {
+        self.sent_ms.0 == self.sent_ms.1
     }
 
     const fn is_heard(&self, now_ms: i64) -> bool {

@@ -138,6 +138,7 @@ mod tests {
         Heartbeat {
             agent_id: AgentId::from_bytes([agent; 16]),
             instance_id: InstanceId::from_bytes([agent; 16]),
+            sent_ms: 0,
             stream_id: StreamId::from_bytes([1; 16]),
             hostname: "web-1".into(),
             agent_version: "1".into(),

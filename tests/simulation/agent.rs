@@ -164,11 +164,9 @@ impl Agent {
         let instance_id = InstanceId::from_bytes(id);
         let sink = self.sink(instance_id, log.clone())?;
         let (heartbeats, wake) = (sink.sink.heartbeats(), Wake::default());
-        let beating = spawn_local(beat(
-            heartbeats,
-            self.heartbeat(instance_id, log.stream_id()),
-            wake.clone(),
-        ));
+        let heartbeat = self.heartbeat(instance_id, log.stream_id());
+        let clock = Rc::clone(&self.clock);
+        let beating = spawn_local(beat(heartbeats, heartbeat, clock, wake.clone()));
         let planned = PlannedSink {
             phase: self.plan.phase,
             max_bytes_per_second: self.plan.max_bytes_per_second,
@@ -284,6 +282,7 @@ impl Agent {
         Heartbeat {
             agent_id: self.world.book(self.number).agent_id,
             instance_id,
+            sent_ms: 0,
             stream_id,
             hostname: agent_name(self.number),
             agent_version: VERSION.to_owned(),
@@ -303,9 +302,10 @@ impl Agent {
 }
 
 /// Says that the agent is there, and wakes its shipper when that arrives again, as the daemon does.
-async fn beat(heartbeats: Heartbeats, heartbeat: Heartbeat, wake: Wake) {
+async fn beat(heartbeats: Heartbeats, heartbeat: Heartbeat, clock: Rc<SkewedClock>, wake: Wake) {
     let mut is_away = false;
     loop {
+        let heartbeat = Heartbeat { sent_ms: clock.now_ms(), ..heartbeat.clone() };
         let beat = heartbeats.beat(&heartbeat).await;
         if beat.is_ok() && is_away {
             wake.far_side_is_back();

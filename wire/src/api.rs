@@ -41,6 +41,8 @@ pub struct Heartbeat {
     pub agent_id: AgentId,
     /// The process that sends.
     pub instance_id: InstanceId,
+    /// Unix milliseconds by the sender's clock.
+    pub sent_ms: i64,
     /// Its current stream.
     pub stream_id: StreamId,
     /// The host's name as it calls itself now.

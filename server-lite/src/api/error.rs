@@ -31,7 +31,7 @@ use wire::{
 
 use crate::{
     ingest::Refusal,
-    instances::Conflict,
+    instances::{Conflict, Refused},
     query::QueryError,
     rules::AlertStoreError,
     store::{IngestError, StoreError},
@@ -102,7 +102,17 @@ impl From<Refusal> for ApiError {
         match refusal {
             Refusal::Request(error) => error.into(),
             Refusal::Conflict(conflict) => conflict.into(),
+            Refusal::Late(late) => late.into(),
             Refusal::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Conflict(conflict) => conflict.into(),
+            Refused::Late => Self::new(429, "busy", refused.to_string()).after(BUSY_RETRY_AFTER_S),
         }
     }
 }

@@ -32,10 +32,13 @@ pub async fn heartbeat(
     let caller = Caller {
         agent_id: heartbeat.agent_id,
         instance_id: heartbeat.instance_id,
+        sent_ms: heartbeat.sent_ms,
         host: &heartbeat.hostname,
         addresses: &heartbeat.addresses,
     };
-    hub.instances.admit(&caller, now_ms)?;
-    hub.presence.beat(heartbeat, now_ms);
+    let admitted = hub.instances.admit(&caller, now_ms)?;
+    if !admitted.is_late {
+        hub.presence.beat(heartbeat, now_ms);
+    }
     Ok(Json(HeartbeatReply { time_ms: now_ms }))
 }

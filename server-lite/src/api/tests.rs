@@ -311,7 +311,7 @@ async fn presence_is_what_agents_say() {
     let hub = Running::start(directory.path(), None).await;
     let beat = json!({
         "agent_id": "01010101-0101-0101-0101-010101010101",
-        "instance_id": "03030303-0303-0303-0303-030303030303",
+        "instance_id": "03030303-0303-0303-0303-030303030303", "sent_ms": START_MS,
         "stream_id": "02020202-0202-0202-0202-020202020202",
         "hostname": "web-1", "agent_version": "0.1.0", "addresses": ["10.0.0.1"], "interval_ms": 10000,
         "log": { "last_seq": 7, "acked_seq": 5, "disk_bytes": 100, "pending_records": 2 },
@@ -352,11 +352,12 @@ async fn a_second_host_with_one_identity_is_refused_and_shown() {
     refused.check(409, "identity_conflict", "01010101-0101-0101-0101-010101010101");
     refused.check(409, "identity_conflict", "on host host-1");
     refused.check(409, "identity_conflict", "stop this agent, delete the file `agent-id`");
+    second.header.sent_ms += 1;
     let refused = hub.ingest(&second.body(&[tick(2, &schema)])).await;
     refused.check(409, "identity_conflict", "by another process on host host-1");
     let beat = json!({
         "agent_id": "01010101-0101-0101-0101-010101010101",
-        "instance_id": "07070707-0707-0707-0707-070707070707",
+        "instance_id": "07070707-0707-0707-0707-070707070707", "sent_ms": START_MS + 2,
         "stream_id": "02020202-0202-0202-0202-020202020202",
         "hostname": "host-2", "agent_version": "1", "addresses": ["10.0.0.2"], "interval_ms": 1,
         "log": { "last_seq": 7, "acked_seq": 5, "disk_bytes": 100, "pending_records": 2 },

@@ -20,7 +20,7 @@ use zstd::zstd_safe::get_frame_content_size;
 
 use crate::{
     clock::Clock,
-    instances::{Caller, Conflict, Instances},
+    instances::{Admitted, Caller, Conflict, Instances, Refused},
     presence::Presence,
     store::{IngestBatch, IngestError, Store, StoreError},
     telemetry::Telemetry,
@@ -61,9 +61,21 @@ pub enum Refusal {
     /// Two agents use one identity.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// It was late on the way.
+    #[error(transparent)]
+    Late(Refused),
     /// It can't be stored.
     #[error(transparent)]
     Store(#[from] IngestError),
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Conflict(conflict) => conflict.into(),
+            late @ Refused::Late => Self::Late(late),
+        }
+    }
 }
 
 impl Ingest {
@@ -105,11 +117,15 @@ impl Ingest {
 
     async fn store_within(&self, body: Bytes, room: Room) -> Result<IngestReply, Refusal> {
         let body_bytes = body.len();
-        let request = self.decode(&body).await?;
+        let mut request = self.decode(&body).await?;
         let header = request.header.clone();
         let (agent_id, caller) = (header.agent_id, caller(&header));
         let received_ms = (self.clock)();
-        let is_alone = self.instances.admit(&caller, received_ms)?;
+        let Admitted { is_alone, is_late } = self.instances.admit(&caller, received_ms)?;
+        if is_late {
+            // The log has grown since.
+            request.header.last_seq = None;
+        }
         let batch = IngestBatch { request, body, received_ms, is_alone };
         let stored = self.store.ingest(batch).await;
         drop(room);
@@ -149,6 +165,7 @@ fn caller(header: &Header) -> Caller<'_> {
     Caller {
         agent_id: header.agent_id,
         instance_id: header.instance_id,
+        sent_ms: header.sent_ms,
         host: &header.hostname,
         addresses: &[],
     }

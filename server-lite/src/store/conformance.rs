@@ -204,6 +204,7 @@ pub(crate) async fn run(store: &dyn Store) {
     a_gap_in_the_place_of_a_record_is_a_retry(store).await;
     records_too_far_back_to_be_known_wait_until_the_agent_is_alone(store).await;
     a_log_that_was_set_back_goes_on(store).await;
+    what_comes_late_is_no_log_that_was_set_back(store).await;
     store.maintain(START_MS, Duration::from_secs(30 * 24 * 60 * 60)).await.unwrap();
 }
 
@@ -484,4 +485,30 @@ async fn a_log_that_was_set_back_goes_on(store: &dyn Store) {
     let found = agents.iter().find(|one| one.agent_id == agent.header.agent_id).unwrap();
     assert_eq!(found.streams.len(), 3);
     assert_eq!(found.streams.last().unwrap().stream_id, agent.header.stream_id);
+}
+
+async fn what_comes_late_is_no_log_that_was_set_back(store: &dyn Store) {
+    let schema = schema("late", 1);
+    let mut agent = FakeAgent::new(15, 1, &[&schema]);
+    let at = |seq: u64, tick: u64| {
+        Fake::TickAt(seq, time_of(tick), vec![(schema.id, vec![value_of(tick, 0)])])
+    };
+    // A clock that ran ahead for the first ten and was then set back.
+    let first: Vec<Fake> = (1..=10).map(|seq| at(seq, seq + 1_000)).collect();
+    let later: Vec<Fake> = (11..=200).map(|seq| at(seq, seq)).collect();
+    agent.send(store, &first).await;
+    agent.send(store, &later).await;
+    // Said when 190 was the last: it is the same, and nobody is told of more than it shows.
+    agent.header.last_seq = Some(190);
+    let copy = agent.send(store, &later[170..180]).await;
+    assert_eq!((copy.acked_seq, copy.duplicates), (190, 10));
+    // Said when 10 was the last: too far back to be compared, and later than the last tick.
+    agent.header.last_seq = Some(10);
+    let error = store.ingest(agent.batch(&first)).await.unwrap_err();
+    assert!(matches!(error, IngestError::Conflict { .. }), "{error:?}");
+    let agents = store.agents().await.unwrap();
+    let found = agents.iter().find(|one| one.agent_id == agent.header.agent_id).unwrap();
+    assert_eq!(found.streams.len(), 1, "no stream was set aside");
+    agent.header.last_seq = Some(201);
+    assert_eq!(agent.send(store, &[at(201, 201)]).await.acked_seq, 201);
 }

@@ -203,6 +203,7 @@ async fn presence_is_said_over_the_same_client() {
     let status = Heartbeat {
         agent_id: AGENT,
         instance_id: INSTANCE,
+        sent_ms: NOW_MS,
         stream_id: fixture::STREAM,
         hostname: "web-1".into(),
         agent_version: "0.1.0".into(),

@@ -51,7 +51,7 @@ fn admit(
 ) -> Result<(), IngestError> {
     let Some(stream) = agent.streams.get(&incoming.header.stream_id) else { return Ok(()) };
     let Some((seq, reason)) = contradiction(stream, incoming)? else { return Ok(()) };
-    let latest_ms = agent.streams.values().filter_map(|stream| stream.last_tick_ms).max();
+    let latest_ms = latest_tick_ms(connection, agent).map_err(database("read latest tick"))?;
     let is_later = incoming.first_tick_ms().zip(latest_ms).is_some_and(|(new, old)| new > old);
     if !(incoming.is_alone && is_later) {
         return Err(IngestError::Conflict { seq, reason });
@@ -66,27 +66,52 @@ fn admit(
     Ok(())
 }
 
+/// The time of the latest tick of an agent that is stored. Not that of the last one: a clock may have
+/// been set back, and then what comes late on the way looks like something new.
+fn latest_tick_ms(connection: &Connection, agent: &AgentState) -> rusqlite::Result<Option<i64>> {
+    let sealed: Option<i64> = connection
+        .prepare_cached(
+            "SELECT max((SELECT max(max_ms) FROM blocks INDEXED BY blocks_by_time \
+             WHERE grp = g.id)) FROM groups g WHERE g.agent = ?1",
+        )?
+        .query_row([agent.row], |row| row.get(0))?;
+    let mut latest_ms = sealed;
+    for stream in agent.streams.values() {
+        let (first, last) = head::row_ids(stream.row);
+        let unsealed: Option<i64> = connection
+            .prepare_cached("SELECT max(max_ms) FROM head WHERE id BETWEEN ?1 AND ?2")?
+            .query_row([first, last], |row| row.get(0))?;
+        latest_ms = latest_ms.max(unsealed);
+    }
+    Ok(latest_ms)
+}
+
 /// Why a request can't come from who wrote what is stored: the number at fault, and in words.
 fn contradiction(
     stream: &StreamState,
     incoming: &Incoming,
 ) -> Result<Option<(u64, String)>, IngestError> {
     let acked = stream.acked_seq;
-    if let Some(last) = incoming.header.last_seq.filter(|last| *last < acked) {
-        let reason = format!("records up to {acked} are stored, but its log ends with {last}");
-        return Ok(Some((last + 1, reason)));
-    }
     let again = incoming.records.iter().take_while(|record| record.seq <= acked);
-    match stream.sums.compare(again.map(|record| (record.seq, record.sum))) {
-        Comparison::Differs(seq) => {
+    let compared = stream.sums.compare(again.map(|record| (record.seq, record.sum)));
+    let short = incoming.header.last_seq.filter(|last| *last < acked);
+    match (compared, short) {
+        (Comparison::Differs(seq), _) => {
             let reason = format!("record {seq} is stored already, with other content");
             Ok(Some((seq, reason)))
         }
+        // A retry, or late on the way, from when its log was shorter. Or the log was set back: what it
+        // sends next will be different.
+        (Comparison::Same, _) => Ok(None),
+        (_, Some(last)) => {
+            let reason = format!("records up to {acked} are stored, but its log ends with {last}");
+            Ok(Some((last + 1, reason)))
+        }
         // Who crashed and has started again sends them again; so does another that is behind.
-        Comparison::Unknown if !incoming.is_alone => Err(IngestError::Busy(
+        (Comparison::Unknown, None) if !incoming.is_alone => Err(IngestError::Busy(
             "another process of this agent was heard of moments ago, and may have sent these records",
         )),
-        Comparison::Unknown | Comparison::Same => Ok(None),
+        (Comparison::Unknown | Comparison::Nothing, None) => Ok(None),
     }
 }
 
@@ -132,7 +157,7 @@ fn store(
     after.tally.samples += samples(taken);
     after.tally.refused_samples += refused;
     Ok(Ingested {
-        acked_seq: acked(agent, incoming),
+        acked_seq: told(acked(agent, incoming), incoming),
         need_schemas: plan.missing.iter().copied().collect(),
         records: taken.len() as u64,
         samples: samples(taken),
@@ -142,6 +167,14 @@ fn store(
 
 fn acked(agent: &AgentState, incoming: &Incoming) -> u64 {
     agent.streams.get(&incoming.header.stream_id).map_or(0, |stream| stream.acked_seq)
+}
+
+/// What is acknowledged to the sender: a log that ends before what is stored was set back, or this is
+/// late; of what its records don't show it isn't told.
+fn told(acked_seq: u64, incoming: &Incoming) -> u64 {
+    let is_short = incoming.header.last_seq.is_some_and(|last| last < acked_seq);
+    let shown = incoming.records.last().map_or(0, |record| record.seq);
+    if is_short { shown.min(acked_seq) } else { acked_seq }
 }
 
 fn named(records: &[Record]) -> impl Iterator<Item = SchemaId> {

@@ -27,8 +27,10 @@ pub(crate) struct Sums {
 /// What a request's records say about those stored under their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
-    /// They are the same, as far as there are any.
+    /// They are the same.
     Same,
+    /// There are none, or none that would tell.
+    Nothing,
     /// They lie too far back to be known.
     Unknown,
     /// This one is another.
@@ -62,7 +64,11 @@ impl Sums {
                 Look::NoEvidence => {}
             }
         }
-        if is_far_back && !is_same { Comparison::Unknown } else { Comparison::Same }
+        match (is_same, is_far_back) {
+            (true, _) => Comparison::Same,
+            (false, true) => Comparison::Unknown,
+            (false, false) => Comparison::Nothing,
+        }
     }
 
     fn look(&self, seq: u64, sum: Option<u32>) -> Look {
@@ -142,10 +148,10 @@ mod tests {
 
     #[test]
     fn a_retry_is_the_same_and_anything_else_differs() {
-        use Comparison::{Differs, Same};
+        use Comparison::{Differs, Nothing, Same};
         let stored = records(101, 150, 0);
-        check(&[], &[], Same);
-        check(&stored, &[], Same);
+        check(&[], &[], Nothing);
+        check(&stored, &[], Nothing);
         check(&stored, &records(101, 150, 0), Same);
         check(&stored, &records(140, 150, 0), Same);
         check(&stored, &records(140, 150, 1), Differs(140));
@@ -166,12 +172,12 @@ mod tests {
 
     #[test]
     fn gaps_that_stand_for_their_number_are_no_evidence() {
-        use Comparison::{Differs, Same};
+        use Comparison::{Differs, Nothing, Same};
         let stored = [(1, Some(1)), (2, None), (5, Some(5)), (9, None)];
-        check(&stored, &[(2, Some(7))], Same);
-        check(&stored, &[(5, None)], Same);
+        check(&stored, &[(2, Some(7))], Nothing);
+        check(&stored, &[(5, None)], Nothing);
         // Lost before the gap that tells of it; not told of by any.
-        check(&stored, &[(7, Some(7))], Same);
+        check(&stored, &[(7, Some(7))], Nothing);
         check(&stored, &[(4, Some(4))], Differs(4));
     }
 
