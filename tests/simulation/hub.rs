@@ -1,7 +1,6 @@
 //! The hub: everything of it but the socket, on a store that is killed and opened again.
 //!
-//! The store has threads of its own. Simulated time stands still while they work: the hub's task waits
-//! for them where it is ([`on_the_spot`]).
+//! The store has threads of its own. Simulated time stands still while they work ([`Meanwhile`]).
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,11 +9,14 @@ use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
-    sync::Arc,
-    task::{Context, Poll, Wake},
-    thread::{self, Thread},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    task::Poll,
+    thread,
     time::Duration,
 };
 
@@ -40,7 +42,6 @@ use settings::Secret;
 use sinks::http::{Post, Reply};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::unconstrained,
     time::{sleep, sleep_until},
 };
 use tower_service::Service as _;
@@ -48,6 +49,7 @@ use wire::api::{INGEST_PATH, IngestReply};
 
 use crate::{
     book::{Name, Sample, sample_of},
+    meanwhile::Meanwhile,
     random::Random,
     ticks,
     world::{World, agent_name, copy},
@@ -65,6 +67,9 @@ const REPLY_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Hub {
     world: Rc<World>,
     random: RefCell<Random>,
+    meanwhile: Meanwhile,
+    /// Unix milliseconds, for the hub's threads.
+    now_ms: Arc<AtomicI64>,
     /// Where requests go; nowhere while it is down.
     desk: RefCell<Option<mpsc::UnboundedSender<Waiting>>>,
     directory: RefCell<PathBuf>,
@@ -103,6 +108,8 @@ impl Hub {
         Rc::new(Self {
             world: Rc::clone(world),
             random: RefCell::new(world.fork()),
+            meanwhile: Meanwhile::new(),
+            now_ms: Arc::default(),
             desk: RefCell::default(),
             directory: RefCell::new(world.new_path("hub")),
         })
@@ -141,7 +148,9 @@ impl Hub {
         let directory = self.directory.borrow();
         let opened = Embedded::open(&embedded::Options::new(&directory));
         let store: Arc<dyn Store> = Arc::new(opened.map_err(|error| format!("opening: {error}"))?);
-        let clock: Clock = Arc::new(self.world.clock());
+        let now_ms = Arc::clone(&self.now_ms);
+        now_ms.store(self.world.now_ms(), Relaxed);
+        let clock: Clock = Arc::new(move || now_ms.load(Relaxed));
         let memory_bytes = self.world.plan.hub.memory_bytes;
         let (presence, telemetry) = (Arc::default(), Arc::default());
         let instances = Arc::new(Instances::new(clock()));
@@ -195,7 +204,8 @@ impl Hub {
             copy_database(&old, &new)?;
             self.directory.replace(new);
         } else {
-            on_the_spot(life.store.close());
+            let store = Arc::clone(&life.store);
+            self.run_now(async move { store.close().await });
         }
         drop(life);
         if end == End::Killed { fs::remove_dir_all(old) } else { Ok(()) }
@@ -239,18 +249,33 @@ impl Hub {
     fn answer(&self, life: &Life, group: &[Waiting]) -> Vec<Reply> {
         let calls = group.iter().map(|waiting| {
             let call = life.router.clone().call(request(&waiting.post));
-            async move {
+            Box::pin(async move {
                 let response = call.await.unwrap_or_else(|never| match never {});
                 reply(response).await
-            }
+            })
         });
-        on_the_spot(all(calls))
+        self.run_now(all(calls.collect()))
+    }
+
+    /// Runs the hub's code at one moment.
+    fn run_now<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        self.now_ms.store(self.world.now_ms(), Relaxed);
+        self.meanwhile.run(work)
+    }
+
+    /// Asks the store something.
+    fn ask<T: Send + 'static, A: Future<Output = T> + Send + 'static>(
+        &self,
+        life: &Life,
+        ask: impl FnOnce(Arc<dyn Store>) -> A,
+    ) -> T {
+        self.run_now(ask(Arc::clone(&life.store)))
     }
 
     /// Notes what the store has committed, and that nothing is missing in between.
     fn look(&self, life: &Life) {
         self.settle(life);
-        let agents = match on_the_spot(life.store.agents()) {
+        let agents = match self.ask(life, |store| async move { store.agents().await }) {
             Ok(agents) => agents,
             Err(error) => return self.world.check("hub", Err(format!("read agents: {error}"))),
         };
@@ -261,7 +286,7 @@ impl Hub {
                 self.world.check(agent_name(agent), noted);
             }
         }
-        let gaps = on_the_spot(life.store.gaps(all_gaps()));
+        let gaps = self.ask(life, |store| async move { store.gaps(all_gaps()).await });
         let is_hole = |reason| !matches!(reason, LedgerReason::Agent(_));
         let hole = gaps.as_ref().map(|gaps| gaps.iter().find(|gap| is_hole(gap.reason)));
         match hole {
@@ -311,7 +336,8 @@ impl Hub {
         if self.happens(self.world.plan.hub.maintain) {
             self.note("keeps house");
             let seems_ms = self.world.now_ms() + self.random.borrow_mut().one_of(&[0, HEAD_AGE_MS]);
-            let kept = on_the_spot(life.store.maintain(seems_ms, KEEP));
+            let keep = |store: Arc<dyn Store>| async move { store.maintain(seems_ms, KEEP).await };
+            let kept = self.ask(life, keep);
             self.world.check("hub", kept.map_err(|error| format!("keep house: {error}")));
             self.settle(life);
         }
@@ -333,12 +359,14 @@ impl Hub {
         copy_database(&self.directory.borrow(), &directory)
             .map_err(|error| format!("copy for the audit: {error}"))?;
         let store = Embedded::open(&embedded::Options::new(&directory)).map_err(failed)?;
+        let store: Arc<dyn Store> = Arc::new(store);
         let audits = inspect::audit(&directory).map_err(failed)?;
         for agent in 0..self.world.agents() {
             let book = self.world.book(agent);
             let host = Host::Agent(book.agent_id);
             let filter = GapFilter { host: Some(host.clone()), ..all_gaps() };
-            let gaps = on_the_spot(store.gaps(filter)).map_err(failed)?;
+            let asked = Arc::clone(&store);
+            let gaps = self.run_now(async move { asked.gaps(filter).await }).map_err(failed)?;
             book.ledger(&gaps)?;
             book.ended()?;
             let stored = |metric| stored(&directory, &host, metric).map_err(failed);
@@ -349,7 +377,8 @@ impl Hub {
             sent.audited(audit.unwrap_or(&inspect::Audit::default()))?;
             for metric in ticks::METRICS {
                 sent.stored((metric, 0), &stored(metric)?)?;
-                let read = on_the_spot(read_back(&store, &host, metric)).map_err(failed)?;
+                let read = read_back(Arc::clone(&store), host.clone(), metric);
+                let read = self.run_now(read).map_err(failed)?;
                 read.iter().try_for_each(|(name, samples)| sent.read_back(*name, samples))?;
             }
         }
@@ -376,11 +405,11 @@ fn stored(directory: &Path, host: &Host, metric: &'static str) -> Result<Vec<Sam
 
 /// The samples of all of a metric's series, as a query reads them.
 async fn read_back(
-    store: &dyn Store,
-    host: &Host,
+    store: Arc<dyn Store>,
+    host: Host,
     metric: &'static str,
 ) -> Result<Vec<(Name, Vec<(i64, f64)>)>, StoreError> {
-    let (host, labels) = (Some(host.clone()), Labels::new());
+    let (host, labels) = (Some(host), Labels::new());
     let series = store.series(Selector { host, metric: metric.to_owned(), labels }).await?;
     let ids = series.iter().map(|series| series.id).collect();
     let request = ReadRequest { series: ids, from_ms: i64::MIN, to_ms: i64::MAX };
@@ -426,8 +455,7 @@ async fn reply(response: Response) -> Reply {
 }
 
 /// Polls all until all are done: they go on at one time.
-fn all<F: Future>(futures: impl Iterator<Item = F>) -> impl Future<Output = Vec<F::Output>> {
-    let mut futures: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+fn all<F: Future>(mut futures: Vec<Pin<Box<F>>>) -> impl Future<Output = Vec<F::Output>> {
     let mut done: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
     std::future::poll_fn(move |context| {
         for (future, done) in futures.iter_mut().zip(&mut done).filter(|(_, done)| done.is_none()) {
@@ -440,25 +468,4 @@ fn all<F: Future>(futures: impl Iterator<Item = F>) -> impl Future<Output = Vec<
             false => Poll::Pending,
         }
     })
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Waits for other threads without giving way: nothing else happens, and no time passes.
-fn on_the_spot<T>(future: impl Future<Output = T>) -> T {
-    let waker = Arc::new(Unpark(thread::current())).into();
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(unconstrained(future));
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
 }

@@ -30,6 +30,7 @@
 mod agent;
 mod book;
 mod hub;
+mod meanwhile;
 mod network;
 mod plan;
 mod random;

@@ -57,13 +57,7 @@ impl World {
 
     /// Unix milliseconds by a right clock.
     pub(crate) fn now_ms(&self) -> i64 {
-        unix_ms(self.begins)
-    }
-
-    /// A right clock that others can have.
-    pub(crate) fn clock(&self) -> impl Fn() -> i64 + Send + Sync + use<> {
-        let begins = self.begins;
-        move || unix_ms(begins)
+        BEGINS_MS + self.begins.elapsed().as_millis() as i64
     }
 
     pub(crate) const fn begins_at(&self) -> Instant {
@@ -135,10 +129,6 @@ impl World {
     pub(crate) fn trace(&self) -> Vec<String> {
         self.trace.borrow().clone()
     }
-}
-
-fn unix_ms(begins: Instant) -> i64 {
-    BEGINS_MS + begins.elapsed().as_millis() as i64
 }
 
 /// In memory if this machine has such a place: syncing costs nothing there.
