@@ -24,6 +24,7 @@ use wire::{
 };
 
 use crate::{
+    TAKEN_FOR_ANOTHER,
     book::{Checked, Said},
     hub::SECRET,
     network::Network,
@@ -359,6 +360,12 @@ impl Watched {
             }
             Err(error @ (SinkError::Transient { .. } | SinkError::TooLarge { .. })) => {
                 self.world.note(&name, format_args!("is told: {error}"));
+                Ok(())
+            }
+            // Copies of heartbeats that were minutes on the way look like a second process for a moment.
+            // Nothing may come of it but a wait; `main` says how seldom it has to be.
+            Err(error @ SinkError::Conflict { .. }) => {
+                self.world.note(&name, format_args!("{TAKEN_FOR_ANOTHER}: {error}"));
                 Ok(())
             }
             Err(error) => Err(format!("good records, and the sink says: {error}")),

@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn gaps_that_stand_for_their_number_are_no_evidence() {
-        use Comparison::{Differs, Nothing, Same};
+        use Comparison::{Differs, Nothing};
         let stored = [(1, Some(1)), (2, None), (5, Some(5)), (9, None)];
         check(&stored, &[(2, Some(7))], Nothing);
         check(&stored, &[(5, None)], Nothing);
