@@ -21,19 +21,17 @@ use wire::{
 use crate::{
     builder::Builder,
     clock::{Clock, SystemClock, millis},
-    collector::Collector,
     gaps,
     identity::{self, IdentityError},
     lives::Lives,
     pending::Pending,
+    plan::{Plan, PlannedSink},
     quarantine::Quarantine,
     runner::{Outcome, Runner},
     samples::Samples,
-    shipper::{MAX_BYTES_PER_SECOND, Shipper, Stop, error_chain},
-    sink::{BoxFuture, Delivery, Sink},
+    shipper::{Shipper, Stop, error_chain},
     telemetry::{self, Telemetry},
     ticker::{Due, Mark, Ticker},
-    wake::Wake,
     wal::{LogHandle, OwnedRecord, Wal, WalError},
 };
 
@@ -66,56 +64,6 @@ pub struct AgentOptions {
     pub version: String,
     /// Bytes of ticks that may wait in memory while the log refuses them.
     pub pending_bytes_max: usize,
-}
-
-/// What to do until told to stop.
-pub struct Plan {
-    /// Time between two ticks; they fall on its multiples by the wall clock.
-    pub interval: Duration,
-    /// How long one collector may take.
-    pub collector_deadline: Duration,
-    /// How long stopping may take.
-    pub shutdown_deadline: Duration,
-    /// What is read, in order, by name.
-    pub collectors: Vec<NamedCollector>,
-    /// Where it goes.
-    pub sinks: Vec<PlannedSink>,
-    /// Runs beside, until the plan ends: heartbeats.
-    pub companions: Vec<BoxFuture<'static, ()>>,
-}
-
-/// A collector in a plan: its name labels what the agent says of it.
-pub type NamedCollector = (String, Box<dyn Collector>);
-
-/// A sink in a plan.
-pub struct PlannedSink {
-    /// Name of its cursor: keep it, and it goes on where it was.
-    pub name: String,
-    /// Where records go.
-    pub sink: Box<dyn Sink>,
-    /// Whether records wait for it.
-    pub delivery: Delivery,
-    /// How long a fresh record lies before it is sent.
-    pub phase: Duration,
-    /// Bytes of records a second while a backlog drains.
-    pub max_bytes_per_second: u64,
-    /// Says that its far side is back.
-    pub wake: Wake,
-}
-
-impl PlannedSink {
-    /// A required sink that gets records at once, and a backlog at the default rate.
-    #[must_use]
-    pub fn new(name: impl Into<String>, sink: Box<dyn Sink>) -> Self {
-        Self {
-            name: name.into(),
-            sink,
-            delivery: Delivery::Required,
-            phase: Duration::ZERO,
-            max_bytes_per_second: MAX_BYTES_PER_SECOND,
-            wake: Wake::default(),
-        }
-    }
 }
 
 /// Why an agent can't start or go on.

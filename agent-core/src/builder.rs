@@ -3,8 +3,9 @@
 use std::{future::Future, path::PathBuf, time::Duration};
 
 use crate::{
-    agent::{Agent, AgentError, AgentOptions, Plan, PlannedSink},
+    agent::{Agent, AgentError, AgentOptions},
     collector::Collector,
+    plan::{Plan, PlannedSink},
     shipper::Stop,
     sink::Sink,
     wal::{SledWal, WalOptions},

@@ -8,7 +8,7 @@
 //! - [`wal`], [`pending`]: the write-ahead log, and what waits while it refuses.
 //! - [`sink`], [`shipper`], [`quarantine`]: what a sink is, and how records reach it; [`rate`],
 //!   [`retry`], [`wake`]: how fast, and when again after a failure.
-//! - [`agent`]: all of it put together: [`Agent`] and [`Plan`]; [`builder`] does it for any
+//! - [`agent`], [`plan`]: all of it put together: [`Agent`] and [`Plan`]; [`builder`] does it for any
 //!   program.
 //! - [`config`]: the configuration file.
 //! - [`gaps`], [`life`], [`lives`]: what only the agent knows to be missing: when it didn't run, when
@@ -29,6 +29,7 @@ pub mod identity;
 pub mod life;
 pub mod lives;
 pub mod pending;
+pub mod plan;
 pub mod quarantine;
 pub mod rate;
 pub mod retry;
@@ -42,9 +43,10 @@ pub mod ticker;
 pub mod wake;
 pub mod wal;
 
-pub use agent::{Agent, AgentError, AgentOptions, NamedCollector, Plan, PlannedSink, Status};
+pub use agent::{Agent, AgentError, AgentOptions, Status};
 pub use builder::Builder;
 pub use collector::{CollectError, Collector, Registration};
+pub use plan::{NamedCollector, Plan, PlannedSink};
 pub use roots::Roots;
 pub use samples::{Metric, Samples};
 pub use sink::{Batch, BatchLimits, Delivery, Sink, SinkError};

@@ -25,8 +25,8 @@ use tokio::{
 };
 
 use crate::{
-    agent::NamedCollector,
     collector::{CollectError, Collector},
+    plan::NamedCollector,
     samples::Samples,
 };
 

@@ -22,7 +22,7 @@ use tokio::{
 use wire::{Gap, GapReason, Kind, envelope, request::Body};
 
 use crate::{
-    agent::PlannedSink,
+    plan::PlannedSink,
     quarantine::Quarantine,
     rate::Bucket,
     retry::Retry,

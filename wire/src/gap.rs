@@ -2,6 +2,10 @@
 //!
 //! A gap is a record of the stream itself, in the place of what it stands for, so that whoever reads
 //! the stream in order sees the hole where it is.
+//!
+//! Where records were lost, a gap is about them, from the first to the last. Where nothing was ever
+//! recorded (`records` is 0), it goes from the last tick before to the first one after, by what the
+//! clock said then: it ends before it begins if the clock was set back.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +18,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapReason {
-    /// The host was off or rebooting: its boot id changed since the last record.
+    /// The host was off, rebooting (its boot id changed since the last record) or suspended.
     HostOff,
     /// The agent was not running, the host was.
     AgentDown,
@@ -24,7 +28,7 @@ pub enum GapReason {
     Rejected,
     /// Records were unreadable when the log was opened.
     LogDamaged,
-    /// The wall clock was set; `from_ms` and `to_ms` are the times before and after.
+    /// The wall clock was set: `from_ms` is what it would have said, `to_ms` what it said.
     ClockJump,
 }
 
