@@ -212,6 +212,7 @@ mod tests {
             "FlushDatabase 1.gen",
             "SyncData db",
             "SyncFile conf",
+            "SyncDirectory 1.gen",
             "WriteFile head.part",
             "SyncFile head.part",
             "Rename head.part",

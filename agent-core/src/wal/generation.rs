@@ -159,6 +159,8 @@ impl Generation {
         let conf = path.join("conf");
         let synced = File::open(&conf)
             .and_then(|file| disk.sync_file(&file, &conf))
+            // The head says that all else is there.
+            .and_then(|()| disk.sync_directory(path))
             .and_then(|()| sidecar::write_head(disk, path, stream, first_seq))
             .and_then(|()| disk.sync_directory(path.parent().unwrap_or(path)));
         synced.map_err(|source| io_fault("create generation", path, source))?;

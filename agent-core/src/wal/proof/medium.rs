@@ -13,7 +13,7 @@
 //!   in each directory, or any.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     ffi::OsString,
     fs, io,
     os::unix::fs::MetadataExt as _,
@@ -28,6 +28,9 @@ use super::{
 };
 
 const BLOCK_BYTES: usize = 4_096;
+
+/// Acts that a failure tells of.
+const RECENT_MAX: usize = 12;
 
 /// A sync that is taken for none: to see that it was needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,8 @@ enum Left {
 struct State {
     random: Random,
     ignored: Ignored,
+    /// The last acts, for telling where a cut came.
+    recent: VecDeque<String>,
     /// Acts until the next cut.
     countdown: u64,
     /// What cuts left, and where they came.
@@ -104,6 +109,7 @@ impl Medium {
         let mut state = State {
             random: Random(seed),
             ignored,
+            recent: VecDeque::new(),
             countdown: 0,
             images: Vec::new(),
             made: 0,
@@ -135,13 +141,18 @@ impl Medium {
     }
 
     fn maybe_cut(&self, state: &mut State, act: Act, path: &Path) {
+        let path = path.strip_prefix(&self.root).unwrap_or(path).display();
+        state.recent.push_back(format!("{act:?} {path}"));
+        while state.recent.len() > RECENT_MAX {
+            state.recent.pop_front();
+        }
         state.countdown = state.countdown.saturating_sub(1);
         if state.countdown == 0 {
             state.made += 1;
             let image = self.images.join(format!("cut-{}", state.made));
             let mode = state.leave(node_at(&self.root).unwrap(), &image);
-            let path = path.strip_prefix(&self.root).unwrap_or(path).display();
-            state.images.push((image, format!("before {act:?} {path}, names left {mode:?}")));
+            let cut = format!("cut before the last of {:?}, names left {mode:?}", state.recent);
+            state.images.push((image, cut));
             state.wind();
         }
     }
@@ -322,7 +333,9 @@ fn changes(before: &Names, now: &Names) -> Vec<Change> {
             None => added.push(Change::Add(name.clone(), *node)),
         }
     }
-    let removed = gone.into_iter().map(|(name, node)| Change::Remove(name.clone(), *node));
+    // What another took the name of went with that, in one.
+    let removed = gone.into_iter().filter(|(name, _)| !now.contains_key(*name));
+    let removed = removed.map(|(name, node)| Change::Remove(name.clone(), *node));
     moves.into_iter().chain(added).chain(removed).collect()
 }
 
