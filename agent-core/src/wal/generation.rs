@@ -137,8 +137,9 @@ impl Generation {
         sidecar::remove_directory(disk, path).map_err(io)?;
         disk.create_directory(path).map_err(io)?;
         Self::fill(disk, path, stream, first_seq, cursors).inspect_err(|_| {
-            // Without a head it is also removed when the log is next opened.
-            let _ = disk.remove_directory(path);
+            // As a whole: a head alone would say that all else had been there. What stays goes when the log
+            // is next opened.
+            let _ = sidecar::remove_directory(disk, path);
         })
     }
 

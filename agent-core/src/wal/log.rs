@@ -102,7 +102,8 @@ impl Wal for SledWal {
         let given_back_to = self.first_seq() - 1;
         let known = self.cursors.get(sink).map(|cursor| cursor.seq);
         let held = (self.stream_from(given_back_to + 1).0, self.oldest_ms());
-        let found = known.unwrap_or(given_back_to);
+        // Where its cursor can't be read, what it lost still says where it was at most.
+        let found = known.or_else(|| self.losses.seq_before(sink)).unwrap_or(given_back_to);
         let seq = self.losses.go_on(sink, delivery, found, given_back_to, held);
         if known != Some(seq) {
             self.cursors.insert(sink.to_owned(), Cursor { seq, written: false });

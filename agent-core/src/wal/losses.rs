@@ -161,6 +161,11 @@ impl Losses {
         self.by_sink.contains_key(sink)
     }
 
+    /// The number before the first that a sink lost and was not told.
+    pub(super) fn seq_before(&self, sink: &str) -> Option<u64> {
+        self.by_sink.get(sink)?.front().map(|loss| loss.first_seq - 1)
+    }
+
     /// The stream that a sink is in, and its last number, if what comes next for it is lost.
     pub(super) fn stream_of(&self, sink: &str) -> Option<(StreamId, u64)> {
         let losses = self.by_sink.get(sink)?;

@@ -23,6 +23,7 @@ pub(super) const SINKS: [(&str, Delivery); 3] =
 #[derive(Clone, Default)]
 pub(super) struct Known {
     pub(super) record_bytes: usize,
+    bytes_max: u64,
     /// Seeds of the records whose append returned; several where it isn't known which of those that
     /// were tried stayed.
     records: BTreeMap<u64, Vec<u64>>,
@@ -47,8 +48,14 @@ pub(super) struct Acked {
 
 impl Known {
     /// A log that was never opened.
-    pub(super) fn new(record_bytes: usize) -> Self {
-        Self { record_bytes, ..Self::default() }
+    pub(super) fn new(record_bytes: usize, bytes_max: u64) -> Self {
+        Self { record_bytes, bytes_max, ..Self::default() }
+    }
+
+    /// Small generations, so that few records make many, and room for a handful.
+    pub(super) fn bounds(&self) -> Bounds {
+        let generation_bytes = self.record_bytes as u64 * 6;
+        Bounds { bytes_max: self.bytes_max, age_ms_max: i64::MAX, generation_bytes }
     }
 
     /// The last record that must be there.
@@ -59,7 +66,9 @@ impl Known {
     /// A log was opened: it says which of what was possible is so.
     pub(super) fn opened(&mut self, wal: &mut dyn Wal) -> Result<(), WalError> {
         let (stream, last_seq) = (wal.stream_id(), wal.stats().last_seq);
-        assert!(self.stream.is_none_or(|known| known == stream), "begins another stream");
+        // Before the first record nothing of a stream is promised.
+        let known = self.stream.filter(|_| !self.records.is_empty());
+        assert!(known.is_none_or(|known| known == stream), "begins another stream");
         self.stream = Some(stream);
         let tried = std::mem::take(&mut self.tried);
         if last_seq > self.last_seq() {
@@ -99,6 +108,11 @@ impl Known {
     /// Cursors are durable with a flush.
     pub(super) fn flushed(&mut self) {
         self.acked.iter_mut().for_each(|acked| acked.least = acked.now);
+    }
+
+    /// Cursors may have gone back, even durable ones.
+    pub(super) fn forget_cursors(&mut self) {
+        self.acked.iter_mut().for_each(|acked| acked.least = 0);
     }
 
     /// A sink is about to acknowledge.
@@ -149,7 +163,7 @@ impl Known {
     }
 
     fn look(mut self, path: &Path, sinks: &[usize]) {
-        let bounds = bounds(self.record_bytes);
+        let bounds = self.bounds();
         let open = || SledWal::open_on(Disk::default(), path, bounds).unwrap();
         let mut wal = open();
         self.opened(&mut wal).unwrap();
@@ -171,12 +185,6 @@ impl Known {
 /// The log's directory and the one above are made by the log.
 pub(super) fn log_path(root: &Path) -> PathBuf {
     root.join("state/wal")
-}
-
-/// Small generations, so that few records make many, and room for a handful.
-pub(super) fn bounds(record_bytes: usize) -> Bounds {
-    let generation_bytes = record_bytes as u64 * 6;
-    Bounds { bytes_max: 7 << 19, age_ms_max: i64::MAX, generation_bytes }
 }
 
 /// What lies in a directory, and below.

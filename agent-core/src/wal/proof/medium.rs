@@ -11,6 +11,9 @@
 //!   rename in one directory happens or doesn't: no file system in use does half of it. Which of them
 //!   happen is, from cut to cut, those up to some point in time (a journal), those up to some point
 //!   in each directory, or any.
+//!
+//! A [`Fault`] lets calls fail, before they have any effect or after. What a sync was to make durable that
+//! failed is never durable, however often the file is synced later: so Linux does.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -21,6 +24,8 @@ use std::{
     sync::{Mutex, MutexGuard},
     time::SystemTime,
 };
+
+use nix::errno::Errno;
 
 use super::{
     super::disk::{Act, Observer},
@@ -40,6 +45,19 @@ pub(super) enum Ignored {
     Data,
     /// Those of directories.
     Directories,
+}
+
+/// Calls that fail.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    pub(super) act: Act,
+    /// The first of this kind that fails, from 1.
+    pub(super) nth: u64,
+    /// How many do.
+    pub(super) times: u64,
+    pub(super) errno: Errno,
+    /// Whether they have had their effect then.
+    pub(super) is_late: bool,
 }
 
 /// What lies under a name, however it is called meanwhile.
@@ -93,6 +111,12 @@ struct State {
     clock: u64,
     /// Bytes of a file before it is synced.
     syncing: Vec<u8>,
+    /// Bytes of files as they were when a sync failed.
+    dropped: HashMap<Node, Vec<u8>>,
+    fault: Option<Fault>,
+    /// Calls of the fault's kind so far, and how many of them failed.
+    calls: u64,
+    failed: u64,
 }
 
 /// A disk with a power switch.
@@ -120,6 +144,10 @@ impl Medium {
             changes: HashMap::new(),
             clock: 0,
             syncing: Vec::new(),
+            dropped: HashMap::new(),
+            fault: None,
+            calls: 0,
+            failed: 0,
         };
         state.look(root);
         state.durable_names = state.names.clone();
@@ -129,6 +157,29 @@ impl Medium {
         }
         state.wind();
         Self { root: root.to_owned(), images: images.to_owned(), state: Mutex::new(state) }
+    }
+
+    /// Lets calls fail from here on, and cuts the power no more unless told to.
+    pub(super) fn fail(&self, fault: Fault) {
+        let state = &mut *self.state();
+        (state.fault, state.calls, state.countdown) = (Some(fault), 0, u64::MAX);
+    }
+
+    /// How many calls failed.
+    pub(super) fn failed(&self) -> u64 {
+        self.state().failed
+    }
+
+    /// How many calls of the fault's kind there were.
+    pub(super) fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
+    /// Cuts the power now; returns what is left.
+    pub(super) fn cut(&self) -> PathBuf {
+        let state = &mut *self.state();
+        state.look(&self.root);
+        self.leave(state).0
     }
 
     /// What the cuts since the last call left.
@@ -148,13 +199,18 @@ impl Medium {
         }
         state.countdown = state.countdown.saturating_sub(1);
         if state.countdown == 0 {
-            state.made += 1;
-            let image = self.images.join(format!("cut-{}", state.made));
-            let mode = state.leave(node_at(&self.root).unwrap(), &image);
+            let (image, mode) = self.leave(state);
             let cut = format!("cut before the last of {:?}, names left {mode:?}", state.recent);
             state.images.push((image, cut));
             state.wind();
         }
+    }
+
+    fn leave(&self, state: &mut State) -> (PathBuf, Left) {
+        state.made += 1;
+        let image = self.images.join(format!("cut-{}", state.made));
+        let mode = state.leave(node_at(&self.root).unwrap(), &image);
+        (image, mode)
     }
 }
 
@@ -169,7 +225,13 @@ impl Observer for Medium {
         if act != Act::ReadDatabase {
             self.maybe_cut(state, act, path);
         }
-        Ok(())
+        state.calls += u64::from(state.fault.is_some_and(|fault| fault.act == act));
+        let failed = state.fail(act, false);
+        if let (Err(_), Some(node)) = (&failed, node_at(path)) {
+            let bytes = std::mem::take(&mut state.syncing);
+            state.dropped.insert(node, bytes);
+        }
+        failed
     }
 
     fn after(&self, act: Act, path: &Path) -> io::Result<()> {
@@ -181,6 +243,7 @@ impl Observer for Medium {
             (Act::SyncDirectory, _) if state.ignored == Ignored::Directories => {}
             (Act::SyncData | Act::SyncFile, Some(node)) => {
                 let bytes = std::mem::take(&mut state.syncing);
+                let bytes = state.synced(node, bytes);
                 state.durable_bytes.insert(node, bytes);
             }
             (Act::SyncDirectory, Some(node)) => {
@@ -190,11 +253,36 @@ impl Observer for Medium {
             }
             _ => {}
         }
-        Ok(())
+        state.fail(act, true)
     }
 }
 
 impl State {
+    /// The fault's error, if the call is one of those that fail.
+    fn fail(&mut self, act: Act, is_late: bool) -> io::Result<()> {
+        let hits = |fault: &Fault| {
+            let range = fault.nth..fault.nth + fault.times;
+            fault.act == act && fault.is_late == is_late && range.contains(&self.calls)
+        };
+        let Some(fault) = self.fault.filter(hits) else { return Ok(()) };
+        self.failed += 1;
+        Err(fault.errno.into())
+    }
+
+    /// What a sync makes durable of a file: all but what an earlier one failed to.
+    fn synced(&self, node: Node, mut bytes: Vec<u8>) -> Vec<u8> {
+        let Some(dropped) = self.dropped.get(&node) else { return bytes };
+        let old = self.durable_bytes.get(&node).cloned().unwrap_or_default();
+        let blocks = bytes.chunks_mut(BLOCK_BYTES).zip(dropped.chunks(BLOCK_BYTES));
+        for (index, (block, _)) in blocks.enumerate().filter(|(_, (block, lost))| block == lost) {
+            let start = (index * BLOCK_BYTES).min(old.len());
+            let end = (start + block.len()).min(old.len());
+            block.fill(0);
+            block[..end - start].copy_from_slice(&old[start..end]);
+        }
+        bytes
+    }
+
     /// Sets when the next cut comes: now and then two in one operation.
     fn wind(&mut self) {
         self.countdown = 1 + self.random.below(40);

@@ -12,7 +12,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use super::{
     super::{SledWal, Wal as _, disk::Disk},
-    known::{Known, SINKS, bounds, log_path},
+    known::{Known, SINKS, log_path},
     medium::{Ignored, Medium},
     support::{Random, append_with, copy, fast_directory, payload, schema, seen},
 };
@@ -47,7 +47,7 @@ impl Life {
             directory,
             trees: 1,
             wal: None,
-            known: Known::new(record_bytes),
+            known: Known::new(record_bytes, 7 << 19),
             random: Random(seed),
             ignored,
             verdicts: Vec::new(),
@@ -77,8 +77,7 @@ impl Life {
             self.wal = None;
             let path = log_path(&self.tree(self.trees));
             let disk = Disk::observed(self.medium.clone());
-            let bounds = bounds(self.known.record_bytes);
-            let mut wal = SledWal::open_on(disk, &path, bounds).unwrap();
+            let mut wal = SledWal::open_on(disk, &path, self.known.bounds()).unwrap();
             if !self.is_cut() {
                 self.known.opened(&mut wal).unwrap();
                 self.wal = Some(wal);
