@@ -279,18 +279,26 @@ pub(super) fn read(path: &Path) -> Option<(u64, Vec<u8>)> {
     (found.kind == Kind::Part).then(|| (found.seq, found.payload.to_vec()))
 }
 
-/// Removes a directory so that a crash leaves it whole or marked for removal; not there is fine. The mark
-/// is durable before anything goes: else a power cut could leave the name and take what is in it.
+/// Removes a directory so that a crash leaves it whole or marked for removal; not there is fine.
 pub(super) fn remove_directory(disk: &Disk, directory: &Path) -> io::Result<()> {
     let doomed = directory.with_extension("del");
+    // One that stayed when its removal failed stands in the way.
+    remove_marked(disk, &doomed)?;
     match disk.rename(directory, &doomed) {
-        Ok(()) => {
-            disk.sync_directory(directory.parent().unwrap_or(directory))?;
-            disk.remove_directory(&doomed)
-        }
+        Ok(()) => remove_marked(disk, &doomed),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// The mark is durable before anything goes: else a power cut could leave the name and take what is in
+/// it.
+fn remove_marked(disk: &Disk, doomed: &Path) -> io::Result<()> {
+    if !doomed.exists() {
+        return Ok(());
+    }
+    disk.sync_directory(doomed.parent().unwrap_or(doomed))?;
+    disk.remove_directory(doomed)
 }
 
 /// Bytes that a file or everything below a directory takes on disk; what vanishes meanwhile is 0.

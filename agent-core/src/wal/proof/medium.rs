@@ -178,7 +178,6 @@ impl Medium {
     /// Cuts the power now; returns what is left.
     pub(super) fn cut(&self) -> PathBuf {
         let state = &mut *self.state();
-        state.look(&self.root);
         self.leave(state).0
     }
 
@@ -207,6 +206,7 @@ impl Medium {
     }
 
     fn leave(&self, state: &mut State) -> (PathBuf, Left) {
+        state.look(&self.root);
         state.made += 1;
         let image = self.images.join(format!("cut-{}", state.made));
         let mode = state.leave(node_at(&self.root).unwrap(), &image);
@@ -217,7 +217,6 @@ impl Medium {
 impl Observer for Medium {
     fn before(&self, act: Act, path: &Path) -> io::Result<()> {
         let state = &mut *self.state();
-        state.look(&self.root);
         if matches!(act, Act::SyncData | Act::SyncFile) {
             // What is written while it is being synced may come too late.
             state.syncing = fs::read(path)?;
@@ -236,7 +235,9 @@ impl Observer for Medium {
 
     fn after(&self, act: Act, path: &Path) -> io::Result<()> {
         let state = &mut *self.state();
-        state.look(&self.root);
+        if act != Act::ReadDatabase {
+            state.look(&self.root);
+        }
         let node = node_at(path);
         match (act, node) {
             (Act::SyncData, _) if state.ignored == Ignored::Data => {}
