@@ -489,7 +489,7 @@ async fn a_log_that_was_set_back_goes_on(store: &dyn Store) {
 
 async fn what_comes_late_is_no_log_that_was_set_back(store: &dyn Store) {
     let schema = schema("late", 1);
-    let mut agent = FakeAgent::new(15, 1, &[&schema]);
+    let mut agent = FakeAgent::new(16, 1, &[&schema]);
     let at = |seq: u64, tick: u64| {
         Fake::TickAt(seq, time_of(tick), vec![(schema.id, vec![value_of(tick, 0)])])
     };
