@@ -168,7 +168,7 @@ fn on_a_small_disk() {
     ballast.fill_until_refused(&mut host);
     host.hub.restart().unwrap();
     host.await_all_acked();
-    host.await_durable(2);
+    host.await_durable(1);
     println!("{ACKNOWLEDGED_AND_GIVEN_BACK}");
 
     host.hub.kill().unwrap();
