@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use agent_core::{
     CollectError, Collector, Metric, Registration, Samples,
-    collector::{BuildError, Context, OptionSpec},
+    collector::{BuildError, Context},
 };
 
 use crate::{
-    filter::DeviceFilter,
+    filter::{DeviceFilter, INTERFACE_OPTIONS},
     parse::{ParseError, Words, numbered},
     reader::KeptFile,
 };
@@ -18,18 +18,7 @@ pub(crate) const REGISTRATION: Registration = Registration {
     summary: "Entries of the ARP table by interface.",
     reads: &["/proc/net/arp"],
     default_enabled: true,
-    options: &[
-        OptionSpec {
-            key: "device_exclude",
-            default: "",
-            doc: "Regular expression of interfaces to leave out.",
-        },
-        OptionSpec {
-            key: "device_include",
-            default: "",
-            doc: "Regular expression of the only interfaces to take, instead of device_exclude.",
-        },
-    ],
+    options: &INTERFACE_OPTIONS,
     build,
 };
 

@@ -2,11 +2,25 @@
 
 use std::collections::HashMap;
 
-use agent_core::collector::{BuildError, Context};
+use agent_core::collector::{BuildError, Context, OptionSpec};
 use regex_lite::Regex;
 
 /// Names whose verdict is remembered; container hosts make new interface names for ever.
 const REMEMBERED_MAX: usize = 4_096;
+
+/// The options of [`DeviceFilter::from_options`] where devices are network interfaces.
+pub(crate) const INTERFACE_OPTIONS: [OptionSpec; 2] = [
+    OptionSpec {
+        key: "device_exclude",
+        default: "",
+        doc: "Regular expression of interfaces to leave out.",
+    },
+    OptionSpec {
+        key: "device_include",
+        default: "",
+        doc: "Regular expression of the only interfaces to take, instead of device_exclude.",
+    },
+];
 
 /// An option as a regular expression, matched anywhere unless it is anchored; an empty one matches
 /// nothing and is `None`.
