@@ -46,7 +46,7 @@ fn read_all(files: &[File], buffer: &mut [u8]) -> usize {
 type Filled = (Box<dyn Collector>, Samples);
 
 fn build() -> Vec<Filled> {
-    let built = collectors::build_all(&Roots::default()).expect("default options are good");
+    let built = collectors::build_defaults(&Roots::default()).expect("default options are good");
     built.into_iter().map(|(name, collector)| (collector, Samples::new(name))).collect()
 }
 

@@ -1,12 +1,12 @@
 //! From a configuration to what it asks for: the only file that names every collector and every sink.
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use agent_core::{
     NamedCollector, Plan, PlannedSink, Sink, Status,
     clock::SystemClock,
     collector::BuildError,
-    config::{self, Config, SinkConfig, SinkTarget},
+    config::{self, CollectorConfig, Config, SinkConfig, SinkTarget},
     wake::Wake,
     wal::WalOptions,
 };
@@ -107,6 +107,14 @@ pub(crate) fn collectors(config: &Config) -> Result<Vec<NamedCollector>, BuildEr
             Ok((line.name.to_owned(), built))
         })
         .collect()
+}
+
+/// Switches on every collector there is, with the options it has.
+pub(crate) fn switch_all_on(config: &mut Config) {
+    for line in REGISTRY {
+        let off = || CollectorConfig { enabled: false, options: BTreeMap::new() };
+        config.collectors.entry(line.name.to_owned()).or_insert_with(off).enabled = true;
+    }
 }
 
 /// Whether every sink can be made; none is opened or connected.

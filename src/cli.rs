@@ -39,6 +39,9 @@ pub(crate) enum Command {
         /// How it looks
         #[arg(long, value_enum, default_value_t)]
         format: Format,
+        /// Run every collector there is, also those that are off
+        #[arg(long)]
+        all_collectors: bool,
     },
     /// Say what is wrong with the configuration
     CheckConfig,

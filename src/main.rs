@@ -49,7 +49,13 @@ fn main() -> ExitCode {
 fn execute(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Run => run::run(arguments)?,
-        Command::Once { format } => once::run(&load(arguments)?.config, (*format).into())?,
+        Command::Once { format, all_collectors } => {
+            let mut config = load(arguments)?.config;
+            if *all_collectors {
+                assemble::switch_all_on(&mut config);
+            }
+            once::run(&config, (*format).into())?;
+        }
         Command::CheckConfig => check::run(arguments)?,
         Command::PrintConfig => {
             let effective = load(arguments)?.effective;

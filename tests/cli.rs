@@ -45,6 +45,28 @@ fn once_prints_a_page_that_prometheus_reads() {
 }
 
 #[test]
+fn once_runs_every_collector_if_told_to() {
+    let off: Vec<_> = ["LOADAVG", "UNAME"]
+        .map(|name| (format!("HOLDFAST_COLLECTORS_{name}_ENABLED"), "false"))
+        .to_vec();
+    let off: Vec<_> = off.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let ran = |arguments: &[&str]| {
+        let page = text(&agent(arguments, &off).stdout);
+        let name = |line: &str| {
+            let labels = line.strip_prefix("node_scrape_collector_success{collector=\"")?;
+            Some(labels.split_once('"')?.0.to_owned())
+        };
+        page.lines().filter_map(name).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = collectors::REGISTRY.iter().map(|line| line.name).collect();
+    assert_eq!(ran(&["once", "--all-collectors"]), all);
+    let is_on = |name: &str| !["loadavg", "uname"].contains(&name);
+    let defaults = collectors::REGISTRY.iter().filter(|line| line.default_enabled);
+    let rest: Vec<_> = defaults.map(|line| line.name).filter(|name| is_on(name)).collect();
+    assert_eq!(ran(&["once"]), rest);
+}
+
+#[test]
 fn once_prints_json() {
     let output = agent(&["once", "--format", "json"], &[]);
     let tick: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -207,9 +207,9 @@ fn once(roots: &Roots, names: &[&str]) -> Answer {
     command.arg("--procfs").arg(&roots.procfs);
     command.arg("--sysfs").arg(&roots.sysfs);
     command.arg("--rootfs").arg(&roots.rootfs);
-    for line in collectors::REGISTRY.iter().filter(|line| !names.contains(&line.name)) {
+    for line in collectors::REGISTRY {
         let variable = format!("HOLDFAST_COLLECTORS_{}_ENABLED", line.name.to_uppercase());
-        command.env(variable, "false");
+        command.env(variable, names.contains(&line.name).to_string());
     }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -84,8 +84,23 @@ pub type Built = (&'static str, Box<dyn Collector>);
 ///
 /// # Errors
 /// As [`build`].
+pub fn build_defaults(roots: &Roots) -> Result<Vec<Built>, BuildError> {
+    build_those(roots, |registration| registration.default_enabled)
+}
+
+/// Builds every collector there is, also those that are off by default, with default options.
+///
+/// # Errors
+/// As [`build`].
 pub fn build_all(roots: &Roots) -> Result<Vec<Built>, BuildError> {
+    build_those(roots, |_| true)
+}
+
+fn build_those(
+    roots: &Roots,
+    wanted: impl Fn(&Registration) -> bool,
+) -> Result<Vec<Built>, BuildError> {
     let options = BTreeMap::new();
-    let enabled = REGISTRY.iter().filter(|registration| registration.default_enabled);
-    enabled.map(|line| Ok((line.name, build(line, roots, &options)?))).collect()
+    let lines = REGISTRY.iter().filter(|line| wanted(line));
+    lines.map(|line| Ok((line.name, build(line, roots, &options)?))).collect()
 }

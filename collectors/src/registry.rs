@@ -40,12 +40,14 @@ mod tests {
     use agent_core::Roots;
 
     use super::REGISTRY;
-    use crate::{build, build_all, find};
+    use crate::{build, build_all, build_defaults, find};
 
     #[test]
     fn names_are_sorted_and_defaults_build() {
         assert!(REGISTRY.is_sorted_by(|a, b| a.name < b.name));
         assert_eq!(build_all(&Roots::default()).unwrap().len(), REGISTRY.len());
+        let defaults = REGISTRY.iter().filter(|line| line.default_enabled).count();
+        assert_eq!(build_defaults(&Roots::default()).unwrap().len(), defaults);
         assert!(find("cpu").is_some() && find("cpus").is_none());
     }
 
