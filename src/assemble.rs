@@ -1,9 +1,9 @@
 //! From a configuration to what it asks for: the only file that names every collector and every sink.
 
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use agent_core::{
-    NamedCollector, Plan, PlannedSink, Sink, Status,
+    Plan, PlannedCollector, PlannedSink, Registration, Sink, Status,
     clock::SystemClock,
     collector::BuildError,
     config::{self, CollectorConfig, Config, SinkConfig, SinkTarget},
@@ -94,17 +94,16 @@ impl Assembly {
 ///
 /// # Errors
 /// Names the option that can't be used.
-pub(crate) fn collectors(config: &Config) -> Result<Vec<NamedCollector>, BuildError> {
-    let roots = config.roots();
-    let enabled = REGISTRY.iter().filter_map(|line| {
-        let collector = config.collectors.get(line.name);
-        let enabled = collector.map_or(line.default_enabled, |collector| collector.enabled);
-        enabled.then(|| (line, collector.map(|collector| collector.options.clone())))
-    });
+pub(crate) fn collectors(config: &Config) -> Result<Vec<PlannedCollector>, BuildError> {
+    let (roots, default) = (config.roots(), CollectorConfig::default());
+    let configured = |line: &Registration| config.collectors.get(line.name).unwrap_or(&default);
+    let lines = REGISTRY.iter().map(|line| (line, configured(line)));
+    let enabled = lines.filter(|(line, config)| config.enabled.unwrap_or(line.default_enabled));
     enabled
-        .map(|(line, options)| {
-            let built = collectors::build(line, &roots, &options.unwrap_or_default())?;
-            Ok((line.name.to_owned(), built))
+        .map(|(line, config)| {
+            let collector = collectors::build(line, &roots, &config.options)?;
+            let interval = config.interval.map(Duration::from);
+            Ok(PlannedCollector { name: line.name.to_owned(), interval, collector })
         })
         .collect()
 }
@@ -112,8 +111,7 @@ pub(crate) fn collectors(config: &Config) -> Result<Vec<NamedCollector>, BuildEr
 /// Switches on every collector there is, with the options it has.
 pub(crate) fn switch_all_on(config: &mut Config) {
     for line in REGISTRY {
-        let off = || CollectorConfig { enabled: false, options: BTreeMap::new() };
-        config.collectors.entry(line.name.to_owned()).or_insert_with(off).enabled = true;
+        config.collectors.entry(line.name.to_owned()).or_default().enabled = Some(true);
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn run(config: &Config, format: Format) -> Result<()> {
     let mut runner = Runner::new(assemble::collectors(config)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let time_ms = SystemClock.now_ms();
-    runtime.block_on(runner.run(config.collector_deadline()))?;
+    runtime.block_on(runner.run(time_ms, config.collector_deadline()))?;
 
     let telemetry = Telemetry::default();
     let mut collected = Vec::new();

@@ -81,6 +81,36 @@ fn sighup_takes_a_good_configuration_and_refuses_a_bad_one() {
 }
 
 #[test]
+fn a_collector_with_an_interval_of_its_own_is_in_the_ticks_that_are_its() {
+    let mut daemon = Daemon::start("interval = \"1s\"\ncollectors.loadavg.interval = \"2s\"");
+    daemon.await_records(5);
+    daemon.program.stop().unwrap();
+    let mut ran_in = None;
+    let records = daemon.records();
+    let ticks = records.iter().filter(|record| record["samples"].is_array());
+    for record in ticks {
+        let samples = record["samples"].as_array().unwrap();
+        let of = |name: &str, collector: Option<&str>| {
+            let labelled = |sample: &&serde_json::Value| {
+                collector.is_none_or(|collector| sample["labels"]["collector"] == collector)
+            };
+            let named = samples.iter().filter(|sample| sample["name"] == name);
+            named.filter(labelled).find_map(|sample| sample["value"].as_f64())
+        };
+        let multiple = record["time_ms"].as_i64().map(|time_ms| time_ms.div_euclid(2_000));
+        let is_due = ran_in != multiple;
+        ran_in = multiple;
+        assert_eq!(of("node_load1", None).is_some(), is_due, "{}", record["time_ms"]);
+        assert!(of("node_boot_time_seconds", None).is_some());
+        // of its last run, in every tick
+        let success = of("node_scrape_collector_success", Some("loadavg"));
+        assert_eq!(success, Some(1.0));
+        assert_eq!(of("holdfast_collector_interval_seconds", Some("loadavg")), Some(2.0));
+        assert_eq!(of("holdfast_collector_interval_seconds", Some("stat")), None);
+    }
+}
+
+#[test]
 fn sigterm_drains_and_the_next_start_goes_on() {
     let mut daemon = Daemon::start("interval = \"1s\"");
     daemon.await_records(2);

@@ -247,7 +247,7 @@ impl Agent {
     }
 
     async fn register(&mut self, plan: &Plan) -> Result<(), AgentError> {
-        let collectors: Vec<&str> = plan.collectors.iter().map(|(name, _)| name.as_str()).collect();
+        let collectors: Vec<&str> = plan.collectors.iter().map(|one| one.name.as_str()).collect();
         let sinks: Vec<&str> = plan.sinks.iter().map(|sink| sink.name.as_str()).collect();
         for PlannedSink { name, delivery, .. } in &plan.sinks {
             let acked_seq = self.log.register_as(name, *delivery).await?;
@@ -260,6 +260,9 @@ impl Agent {
             );
         }
         self.telemetry.retain(&collectors, &sinks);
+        self.telemetry.set_intervals(
+            plan.collectors.iter().filter_map(|one| Some((one.name.as_str(), one.interval?))),
+        );
         self.said.retain(|name, _| collectors.contains(&name.as_str()));
         Ok(())
     }
@@ -294,7 +297,7 @@ impl Agent {
             if due.missed > 0 {
                 tracing::warn!(missed = due.missed, "ticks fell out, the last one took too long");
             }
-            if let Err(error) = schedule.runner.run(schedule.deadline).await {
+            if let Err(error) = schedule.runner.run(due.time_ms, schedule.deadline).await {
                 tracing::warn!(%error, "no thread for collectors, they are left out of this tick");
             }
             let record = self.encode(&mut schedule.runner, due.time_ms);

@@ -5,7 +5,7 @@ use std::{future::Future, path::PathBuf, time::Duration};
 use crate::{
     agent::{Agent, AgentError, AgentOptions},
     collector::Collector,
-    plan::{Plan, PlannedSink},
+    plan::{Plan, PlannedCollector, PlannedSink},
     shipper::Stop,
     sink::Sink,
     wal::{SledWal, WalOptions},
@@ -45,7 +45,20 @@ impl Builder {
         name: impl Into<String>,
         collector: impl Collector + 'static,
     ) -> Self {
-        self.plan.collectors.push((name.into(), Box::new(collector)));
+        self.plan.collectors.push(PlannedCollector::new(name, Box::new(collector)));
+        self
+    }
+
+    /// Adds a collector that doesn't run in every tick: see [`PlannedCollector::interval`].
+    #[must_use]
+    pub fn collector_every(
+        mut self,
+        interval: Duration,
+        name: impl Into<String>,
+        collector: impl Collector + 'static,
+    ) -> Self {
+        let planned = PlannedCollector::new(name, Box::new(collector)).every(interval);
+        self.plan.collectors.push(planned);
         self
     }
 

@@ -46,7 +46,7 @@ pub mod wal;
 pub use agent::{Agent, AgentError, AgentOptions, Status};
 pub use builder::Builder;
 pub use collector::{CollectError, Collector, Registration};
-pub use plan::{NamedCollector, Plan, PlannedSink};
+pub use plan::{Plan, PlannedCollector, PlannedSink};
 pub use roots::Roots;
 pub use samples::{Metric, Samples};
 pub use sink::{Batch, BatchLimits, Delivery, Sink, SinkError};

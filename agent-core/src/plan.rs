@@ -17,16 +17,39 @@ pub struct Plan {
     pub collector_deadline: Duration,
     /// How long stopping may take.
     pub shutdown_deadline: Duration,
-    /// What is read, in order, by name.
-    pub collectors: Vec<NamedCollector>,
+    /// What is read, in order.
+    pub collectors: Vec<PlannedCollector>,
     /// Where it goes.
     pub sinks: Vec<PlannedSink>,
     /// Runs beside, until the plan ends: heartbeats.
     pub companions: Vec<BoxFuture<'static, ()>>,
 }
 
-/// A collector in a plan: its name labels what the agent says of it.
-pub type NamedCollector = (String, Box<dyn Collector>);
+/// A collector in a plan.
+pub struct PlannedCollector {
+    /// Labels what the agent says of it.
+    pub name: String,
+    /// Time between two runs, if it doesn't run in every tick. It runs in the first tick of each of
+    /// the multiples by the wall clock, so a multiple of the plan's interval is kept exactly.
+    pub interval: Option<Duration>,
+    /// What reads.
+    pub collector: Box<dyn Collector>,
+}
+
+impl PlannedCollector {
+    /// A collector that runs in every tick.
+    #[must_use]
+    pub fn new(name: impl Into<String>, collector: Box<dyn Collector>) -> Self {
+        Self { name: name.into(), interval: None, collector }
+    }
+
+    /// Runs once in so long.
+    #[must_use]
+    pub const fn every(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+}
 
 /// A sink in a plan.
 pub struct PlannedSink {

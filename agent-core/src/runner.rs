@@ -9,6 +9,10 @@
 //! A reload brings new collectors ([`Runner::renew`]) while threads of the old ones may still hang. One
 //! of a name that hung is tried anew, for what hung may be left out now; but while
 //! [`HUNG_THREADS_MAX`] threads of that name hang, it is skipped like a stuck one.
+//!
+//! A collector with an interval of its own runs in the first tick of each of its multiples by the wall
+//! clock, and in the first tick after it was renewed. In the ticks between it has no [`Report`]: the
+//! tick carries none of its samples, and its schema rests until it is due.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -25,8 +29,9 @@ use tokio::{
 };
 
 use crate::{
+    clock::millis,
     collector::{CollectError, Collector},
-    plan::NamedCollector,
+    plan::PlannedCollector,
     samples::Samples,
 };
 
@@ -86,6 +91,41 @@ struct Slot {
     job: Option<Job>,
     outcome: Outcome,
     duration: Duration,
+    /// Of its own, if it doesn't run in every tick.
+    interval_ms: Option<i64>,
+    /// Which multiple of its interval it ran in last.
+    ran_in: Option<i64>,
+    /// Whether this tick is one of its own.
+    is_due: bool,
+}
+
+impl Slot {
+    fn new(index: usize, renewal: u64, planned: PlannedCollector) -> Self {
+        let PlannedCollector { name, interval, collector } = planned;
+        let samples = Samples::new(&name);
+        let job = Job { name: name.clone(), index, renewal, collector, samples };
+        Self {
+            name,
+            job: Some(job),
+            outcome: Outcome::Stuck,
+            duration: Duration::ZERO,
+            interval_ms: interval.map(|interval| millis(interval).max(1)),
+            ran_in: None,
+            is_due: false,
+        }
+    }
+
+    /// Begins a tick: whether it is due. A clock that was set back makes it due too.
+    fn begin(&mut self, time_ms: i64) -> bool {
+        let multiple = self.interval_ms.map(|interval_ms| time_ms.div_euclid(interval_ms));
+        self.is_due = multiple.is_none() || multiple != self.ran_in;
+        if self.is_due {
+            self.ran_in = multiple;
+            self.outcome = Outcome::Stuck;
+            self.duration = Duration::ZERO;
+        }
+        self.is_due
+    }
 }
 
 /// Runs a set of collectors, tick by tick.
@@ -119,44 +159,53 @@ struct State {
 }
 
 impl Runner {
-    /// A runner over named collectors. Threads start with the first tick.
+    /// A runner over these collectors. Threads start with the first tick.
     #[must_use]
-    pub fn new(collectors: Vec<NamedCollector>) -> Self {
+    pub fn new(collectors: Vec<PlannedCollector>) -> Self {
         let mut runner = Self::default();
         runner.renew(collectors);
         runner
     }
 
     /// Takes other collectors. Threads that hang in the ones before are kept count of.
-    pub fn renew(&mut self, collectors: Vec<NamedCollector>) {
+    pub fn renew(&mut self, collectors: Vec<PlannedCollector>) {
         self.take_back();
         for slot in self.slots.drain(..).filter(|slot| slot.job.is_none()) {
             *self.hung.entry(slot.name).or_default() += 1;
         }
         self.renewal += 1;
         let renewal = self.renewal;
-        let slot = |(index, (name, collector)): (usize, NamedCollector)| {
-            let samples = Samples::new(&name);
-            let job = Job { name: name.clone(), index, renewal, collector, samples };
-            Slot { name, job: Some(job), outcome: Outcome::Stuck, duration: Duration::ZERO }
-        };
-        self.slots = collectors.into_iter().enumerate().map(slot).collect();
+        let slots = (0..).zip(collectors);
+        self.slots = slots.map(|(index, planned)| Slot::new(index, renewal, planned)).collect();
     }
 
-    /// Runs every collector that isn't stuck, each within `deadline`.
+    /// Runs every collector that is due in the tick at `time_ms` and isn't stuck, each within
+    /// `deadline`.
     ///
     /// # Errors
     /// The system's, when no thread can be started; the collectors that didn't run are
     /// [`Outcome::Stuck`] in this tick, and run in the next.
-    pub async fn run(&mut self, deadline: Duration) -> std::io::Result<()> {
+    pub async fn run(&mut self, time_ms: i64, deadline: Duration) -> std::io::Result<()> {
         self.take_back();
-        self.enqueue();
+        self.enqueue(time_ms);
         let finished = self.finish_queue(deadline).await;
         if finished.is_err() {
             self.shared.give_up_queue();
         }
         self.take_back();
+        if finished.is_err() {
+            self.owe_what_did_not_run();
+        }
         finished
+    }
+
+    /// What no thread was there for is due again in the next tick, whatever its interval.
+    fn owe_what_did_not_run(&mut self) {
+        for slot in &mut self.slots {
+            if slot.is_due && slot.job.is_some() && matches!(slot.outcome, Outcome::Stuck) {
+                slot.ran_in = None;
+            }
+        }
     }
 
     async fn finish_queue(&mut self, deadline: Duration) -> std::io::Result<()> {
@@ -171,9 +220,9 @@ impl Runner {
         Ok(())
     }
 
-    /// How each collector's last run went, in the order they were given.
+    /// How the run of each collector that was due went, in the order they were given.
     pub fn reports(&mut self) -> impl Iterator<Item = Report<'_>> {
-        self.slots.iter_mut().map(|slot| {
+        self.slots.iter_mut().filter(|slot| slot.is_due).map(|slot| {
             let samples = match slot.outcome {
                 Outcome::Collected => slot.job.as_mut().map(|job| &mut job.samples),
                 _ => None,
@@ -183,12 +232,11 @@ impl Runner {
         })
     }
 
-    fn enqueue(&mut self) {
+    fn enqueue(&mut self, time_ms: i64) {
         let mut state = self.shared.lock();
         for slot in &mut self.slots {
-            slot.outcome = Outcome::Stuck;
-            slot.duration = Duration::ZERO;
-            if self.hung.get(&slot.name).is_none_or(|threads| *threads < HUNG_THREADS_MAX) {
+            let may_hang = |threads: &usize| *threads < HUNG_THREADS_MAX;
+            if slot.begin(time_ms) && self.hung.get(&slot.name).is_none_or(may_hang) {
                 state.queue.extend(slot.job.take());
             }
         }

@@ -40,6 +40,7 @@ pub struct Telemetry {
     /// Ticks dropped from memory because the log refused for too long.
     pub pending_dropped: Counter,
     collectors: RefCell<BTreeMap<String, CollectorStats>>,
+    intervals: RefCell<BTreeMap<String, Duration>>,
     sinks: RefCell<BTreeMap<String, Rc<SinkStats>>>,
 }
 
@@ -107,6 +108,8 @@ metrics! {
         "node_exporter: Whether a collector succeeded.";
     COLLECTOR_STUCK: gauge "holdfast_collector_stuck",
         "Whether the collector is beyond its deadline and skipped until it returns.";
+    COLLECTOR_INTERVAL: gauge "holdfast_collector_interval_seconds",
+        "Time between two runs of a collector that has an interval of its own; in between, what is told of it is told of its last run.";
     COLLECTOR_FAILURES: counter "holdfast_agent_collector_failures_total",
         "Runs of the collector that failed.";
     COLLECTOR_TIMEOUTS: counter "holdfast_agent_collector_timeouts_total",
@@ -187,6 +190,12 @@ impl Telemetry {
         self.sinks.borrow_mut().retain(|name, _| sinks.contains(&name.as_str()));
     }
 
+    /// Which collectors have an interval of their own.
+    pub fn set_intervals<'a>(&self, intervals: impl Iterator<Item = (&'a str, Duration)>) {
+        let intervals = intervals.map(|(name, interval)| (name.to_owned(), interval));
+        *self.intervals.borrow_mut() = intervals.collect();
+    }
+
     /// Adds everything to the tick at `now_ms`.
     pub fn collect(&self, version: &str, wal: &WalStats, now_ms: i64, out: &mut Samples) {
         self.collect_collectors(out);
@@ -215,6 +224,9 @@ impl Telemetry {
         each(&COLLECTOR_STUCK, |stats| flag(stats.stuck));
         each(&COLLECTOR_FAILURES, |stats| count(stats.failures));
         each(&COLLECTOR_TIMEOUTS, |stats| count(stats.timeouts));
+        for (name, interval) in self.intervals.borrow().iter() {
+            out.push(&COLLECTOR_INTERVAL, &[("collector", name)], interval.as_secs_f64());
+        }
     }
 
     fn collect_sinks(&self, last_seq: u64, now_ms: i64, out: &mut Samples) {

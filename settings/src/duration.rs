@@ -36,6 +36,13 @@ impl Duration {
     }
 }
 
+/// In whole milliseconds, rounded down.
+impl From<time::Duration> for Duration {
+    fn from(duration: time::Duration) -> Self {
+        Self::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 impl From<Duration> for time::Duration {
     fn from(duration: Duration) -> Self {
         duration.0

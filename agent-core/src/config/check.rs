@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use settings::{Effective, Loaded, Problem};
+use settings::{Duration, Effective, Loaded, Problem};
 
-use super::{Config, DEFAULT_PATH, FileConfig, HttpConfig, SinkConfig, SinkTarget};
+use super::{
+    CollectorConfig, Config, DEFAULT_PATH, FileConfig, HttpConfig, SinkConfig, SinkTarget,
+};
 use crate::sink::Delivery;
 
 /// What doesn't fit together.
@@ -21,6 +23,7 @@ pub(super) fn problems(loaded: &Loaded<Config>) -> Vec<Problem> {
         }
     }
     problems.extend(no_required_sink(effective, config));
+    problems.extend(odd_intervals(effective, config));
     problems
 }
 
@@ -32,6 +35,29 @@ fn no_required_sink(effective: &Effective, config: &Config) -> Option<Problem> {
         "no sink is required, so records would wait for none: leave this one at \"required\"";
     (!config.sinks.values().any(is_required))
         .then(|| effective.problem(&format!("sinks.{name}.delivery"), text.to_owned()))
+}
+
+/// A collector runs in ticks, so its interval is some of the agent's.
+fn odd_intervals(effective: &Effective, config: &Config) -> Vec<Problem> {
+    let tick = config.interval.get();
+    let problem = |(name, collector): (&String, &CollectorConfig)| {
+        let interval = collector.interval?;
+        let ticks = interval.get().as_millis() / tick.as_millis().max(1);
+        if ticks > 0 && tick.as_millis() * ticks == interval.get().as_millis() {
+            return None;
+        }
+        let below = u32::try_from(ticks.max(1)).unwrap_or(u32::MAX);
+        let nearest = |times: u32| Duration::from(tick.saturating_mul(times));
+        let text = format!(
+            "found \"{interval}\", expected a whole multiple of interval, which is {}, such as \
+             \"{}\" or \"{}\"",
+            config.interval,
+            nearest(below),
+            nearest(below.saturating_add(1)),
+        );
+        Some(effective.problem(&format!("collectors.{name}.interval"), text))
+    };
+    config.collectors.iter().filter_map(problem).collect()
 }
 
 /// No sink is configured.

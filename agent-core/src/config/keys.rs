@@ -236,5 +236,13 @@ fn collector_keys(line: &Registration) -> Vec<Key> {
         Key::new(path(spec.key), Kind::String, spec.doc).default(spec.default)
     };
     let enabled = enabled.default(if line.default_enabled { "true" } else { "false" });
-    std::iter::once(enabled).chain(line.options.iter().map(option)).collect()
+    let interval = Key::new(
+        path("interval"),
+        Kind::Duration,
+        "Time between two runs, a whole multiple of the agent's interval. Without it: that interval.",
+    )
+    .example("1m")
+    .min("1s")
+    .max("1d");
+    [enabled, interval].into_iter().chain(line.options.iter().map(option)).collect()
 }

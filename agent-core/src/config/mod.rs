@@ -90,10 +90,13 @@ pub struct WalConfig {
 }
 
 /// One collector.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct CollectorConfig {
-    /// Whether it runs.
-    pub enabled: bool,
+    /// Whether it runs, if that was given; what it does otherwise, its line of the registry and the
+    /// machine say.
+    pub enabled: Option<bool>,
+    /// Time between two runs, a multiple of [`Config::interval`]. Default: that.
+    pub interval: Option<Duration>,
     /// Its options, those that were given; a collector knows the defaults of the others.
     #[serde(flatten)]
     pub options: BTreeMap<String, String>,
@@ -236,10 +239,12 @@ impl Config {
         Ok(loaded)
     }
 
-    /// Leaves to the collectors which defaults their options have: some depend on each other.
+    /// Leaves to the collectors which defaults their options have: some depend on each other, and
+    /// whether one runs depends on the machine.
     fn keep_given_options(&mut self, effective: &Effective) {
         for (name, collector) in &mut self.collectors {
             let path = |key: &str| format!("collectors.{name}.{key}");
+            collector.enabled.take_if(|_| !effective.is_given(&path("enabled")));
             collector.options.retain(|key, _| effective.is_given(&path(key)));
         }
     }

@@ -132,6 +132,23 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
         "agent.toml:3:12: sinks.a.delivery: found \"best-effort\", expected one of \"required\", \
          \"best_effort\"; did you mean \"best_effort\"?",
     );
+    for (given, right) in
+        [("5s", "10s\" or \"20s"), ("15s", "10s\" or \"20s"), ("64s", "1m\" or \"1m10s")]
+    {
+        let found: Duration = given.parse().unwrap();
+        check(
+            &format!("[collectors.cpu]\ninterval = \"{given}\""),
+            &format!(
+                "agent.toml:2:12: collectors.cpu.interval: found \"{found}\", expected a whole \
+                 multiple of interval, which is 10s, such as \"{right}\""
+            ),
+        );
+    }
+    check(
+        "[collectors.cpu]\ninterval = \"10ms\"",
+        "agent.toml:2:12: collectors.cpu.interval: found \"10ms\", expected at least 1s and at \
+         most 1d",
+    );
     // all at once
     check(
         "interval = 10\n[wal]\nmax_age = \"old\"\nsize = 1",
@@ -148,8 +165,10 @@ fn documented_defaults_are_the_defaults() {
     let mut loaded = config("", &[]);
     let collectors = std::mem::take(&mut loaded.collectors);
     assert_eq!(loaded, Config::default());
-    let enabled: Vec<_> = collectors.iter().map(|(name, c)| (name.as_str(), c.enabled)).collect();
-    assert_eq!(enabled, [("cpu", true), ("netdev", false)]);
+    // what runs without being told to, the machine has a say in
+    let given = CollectorConfig::default();
+    let expected = ["cpu", "netdev"].map(|name| (name.to_owned(), given.clone()));
+    assert_eq!(collectors, BTreeMap::from(expected));
 }
 
 #[test]
@@ -179,6 +198,9 @@ fn the_sample_means_the_defaults_and_all_of_it_can_be_used() {
     for setting in loaded.effective.iter() {
         assert!(loaded.effective.is_given(&setting.path), "{setting:?}");
     }
+    // A sample's line is good as it stands, with any interval that the sample has.
+    let minute = Some(Duration::from_secs(60));
+    assert!(loaded.config.collectors.values().all(|collector| collector.interval == minute));
     // What has a default is set to it.
     let (sinks, collectors, hostname) = (BTreeMap::new(), BTreeMap::new(), None);
     let config = Config { sinks, collectors, hostname, ..loaded.config };
@@ -269,6 +291,15 @@ fn collectors_get_the_options_that_were_given() {
     assert!(options("").is_empty());
     let given = options("[collectors.netdev]\nenabled = true\ndevice_include = \"^eth\"");
     assert_eq!(given, BTreeMap::from([("device_include".to_owned(), "^eth".to_owned())]));
+    let collector = |toml: &str| config(toml, &[]).collectors.remove("netdev").unwrap();
+    assert_eq!(collector("").enabled, None);
+    let own = collector("[collectors.netdev]\nenabled = false\ninterval = \"1m\"");
+    let expected = CollectorConfig {
+        enabled: Some(false),
+        interval: Some(Duration::from_secs(60)),
+        options: BTreeMap::new(),
+    };
+    assert_eq!(own, expected);
     // an empty option is a value: here, to leave nothing out
     let variable = [("HOLDFAST_COLLECTORS_NETDEV_DEVICE_EXCLUDE", "")];
     let given = config("", &variable).collectors.remove("netdev").unwrap().options;

@@ -18,8 +18,8 @@ impl Collector for Fake {
 fn fake(
     name: &str,
     run: impl FnMut() -> Result<(), CollectError> + Send + 'static,
-) -> (String, Box<dyn Collector>) {
-    (name.to_owned(), Box::new(Fake(Box::new(run))))
+) -> PlannedCollector {
+    PlannedCollector::new(name, Box::new(Fake(Box::new(run))))
 }
 
 fn outcomes(runner: &mut Runner) -> Vec<(String, String, usize)> {
@@ -44,7 +44,7 @@ async fn failures_and_panics_stay_with_their_collector() {
         fake("last", || Ok(())),
     ]);
     for _ in 0..3 {
-        runner.run(Duration::from_secs(60)).await.unwrap();
+        runner.run(0, Duration::from_secs(60)).await.unwrap();
         assert_eq!(
             outcomes(&mut runner),
             expected(&[
@@ -76,9 +76,9 @@ async fn a_stuck_collector_is_skipped_until_it_returns() {
     ]);
     let stuck =
         expected(&[("before", "Collected", 1), ("hung", "Stuck", 0), ("after", "Collected", 1)]);
-    runner.run(DEADLINE).await.unwrap();
+    runner.run(0, DEADLINE).await.unwrap();
     assert_eq!(outcomes(&mut runner), stuck);
-    runner.run(DEADLINE).await.unwrap();
+    runner.run(0, DEADLINE).await.unwrap();
     assert_eq!(outcomes(&mut runner), stuck, "skipped while it is away");
 
     release.send(()).unwrap();
@@ -90,7 +90,7 @@ async fn a_stuck_collector_is_skipped_until_it_returns() {
         ("after", "Collected", 1),
     ]);
     for _ in 0..1_000 {
-        runner.run(Duration::from_secs(60)).await.unwrap();
+        runner.run(0, Duration::from_secs(60)).await.unwrap();
         if outcomes(&mut runner) == back {
             return;
         }
@@ -104,7 +104,7 @@ async fn a_stuck_collector_is_skipped_until_it_returns() {
 struct Hanging(Arc<(Mutex<(usize, bool)>, Condvar)>);
 
 impl Hanging {
-    fn collector(&self) -> NamedCollector {
+    fn collector(&self) -> PlannedCollector {
         let hanging = self.clone();
         fake("hung", move || {
             let (state, changed) = &*hanging.0;
@@ -134,21 +134,21 @@ async fn reloads_leave_no_more_hung_threads_than_the_bound() {
     let mut runner = Runner::default();
     for reload in 0..6 {
         runner.renew(vec![hanging.collector(), fake("after", || Ok(()))]);
-        runner.run(DEADLINE).await.unwrap();
+        runner.run(0, DEADLINE).await.unwrap();
         let rows = [("hung", "Stuck", 0), ("after", "Collected", 1)];
         assert_eq!(outcomes(&mut runner), expected(&rows));
         assert_eq!(hanging.threads(), HUNG_THREADS_MAX.min(reload + 1));
     }
     // What hung is another name now: nothing keeps it from running.
     runner.renew(vec![fake("other", || Ok(()))]);
-    runner.run(DEADLINE).await.unwrap();
+    runner.run(0, DEADLINE).await.unwrap();
     assert_eq!(outcomes(&mut runner), expected(&[("other", "Collected", 1)]));
 
     hanging.release();
     let back = expected(&[("hung", "Collected", 1)]);
     for _ in 0..1_000 {
         runner.renew(vec![hanging.collector()]);
-        runner.run(DEADLINE).await.unwrap();
+        runner.run(0, DEADLINE).await.unwrap();
         if outcomes(&mut runner) == back && runner.hung.is_empty() {
             return;
         }
@@ -159,5 +159,74 @@ async fn reloads_leave_no_more_hung_threads_than_the_bound() {
 
 #[tokio::test]
 async fn no_collectors_is_a_tick_too() {
-    Runner::new(Vec::new()).run(DEADLINE).await.unwrap();
+    Runner::new(Vec::new()).run(0, DEADLINE).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_interval_of_its_own_is_kept_by_the_wall_clock() {
+    let good = || fake("each", || Ok(()));
+    let seldom = || fake("seldom", || Ok(())).every(Duration::from_secs(60));
+    let mut runner = Runner::new(vec![seldom(), good()]);
+    let check = async |runner: &mut Runner, time_s: i64, is_due: bool| {
+        runner.run(time_s * 1_000, DEADLINE).await.unwrap();
+        let rows = [("seldom", "Collected", 1), ("each", "Collected", 1)];
+        let rows = if is_due { &rows[..] } else { &rows[1..] };
+        assert_eq!(outcomes(runner), expected(rows), "at {time_s} s");
+    };
+    // the first tick after a start, then whole minutes; whichever tick of a minute comes first
+    for (time_s, is_due) in [
+        (40, true),
+        (50, false),
+        (60, true),
+        (70, false),
+        (110, false),
+        (130, true),
+        (170, false),
+        (180, true),
+        // set back, and on from there
+        (60, true),
+        (70, false),
+        (120, true),
+    ] {
+        check(&mut runner, time_s, is_due).await;
+    }
+    // a reload shows at once what it changed
+    check(&mut runner, 130, false).await;
+    runner.renew(vec![seldom(), good()]);
+    check(&mut runner, 140, true).await;
+    check(&mut runner, 150, false).await;
+}
+
+#[tokio::test]
+async fn one_that_hung_keeps_its_interval() {
+    let (release, blocked) = mpsc::channel::<()>();
+    let (returned_tx, returned) = mpsc::channel::<()>();
+    let mut first = true;
+    let hung = fake("hung", move || {
+        if std::mem::take(&mut first) {
+            blocked.recv().unwrap();
+            returned_tx.send(()).unwrap();
+        }
+        Ok(())
+    });
+    let mut runner = Runner::new(vec![hung.every(Duration::from_secs(60))]);
+    let stuck = expected(&[("hung", "Stuck", 0)]);
+    for (time_ms, rows) in [(60_000, &stuck[..]), (70_000, &[]), (120_000, &stuck)] {
+        runner.run(time_ms, DEADLINE).await.unwrap();
+        assert_eq!(outcomes(&mut runner), rows, "at {time_ms} ms");
+    }
+    release.send(()).unwrap();
+    returned.recv().unwrap();
+    // Its thread hands the job back just after that: one of the next minutes has it again.
+    let back = expected(&[("hung", "Collected", 1)]);
+    for minute in 3..1_000 {
+        runner.run(minute * 60_000, DEADLINE).await.unwrap();
+        if outcomes(&mut runner) == back {
+            runner.run(minute * 60_000 + 10_000, DEADLINE).await.unwrap();
+            assert_eq!(outcomes(&mut runner), []);
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("the collector never came back");
 }
