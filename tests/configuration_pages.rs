@@ -1,5 +1,6 @@
-//! The sample file and the reference page are made from the table of keys, and committed. When this
-//! test fails they are stale: `UPDATE_GOLDEN=1 cargo test --test configuration_pages` writes them.
+//! The sample file and the reference page are made from the table of keys, the page of collectors from
+//! the registry, and committed. When this test fails they are stale:
+//! `UPDATE_GOLDEN=1 cargo test --test configuration_pages` writes them.
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
 
@@ -25,4 +26,9 @@ fn the_sample_file_is_what_the_keys_say() {
 #[test]
 fn the_reference_page_is_what_the_keys_say() {
     check("docs/configuration-agent.md", &config::reference(REGISTRY));
+}
+
+#[test]
+fn the_page_of_collectors_is_what_the_registry_says() {
+    check("docs/collectors.md", &collectors::page());
 }

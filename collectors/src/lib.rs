@@ -37,6 +37,7 @@ mod netclass;
 mod netdev;
 mod netstat;
 mod os;
+mod page;
 mod parse;
 mod pressure;
 mod reader;
@@ -57,6 +58,7 @@ mod udp_queues;
 mod uname;
 mod vmstat;
 
+pub use page::page;
 pub use registry::REGISTRY;
 
 /// The collector of that name.

@@ -1,0 +1,86 @@
+//! What the registry doesn't say of a collector: which rights it needs, and where it differs from
+//! node_exporter's of the same name. One without a line here needs none, and differs in nothing known.
+
+/// Of one collector.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Note {
+    pub(super) collector: &'static str,
+    /// What of it needs more than an ordinary user's rights.
+    pub(super) needs: Option<&'static str>,
+    /// How its metrics differ from node_exporter 1.5.0's.
+    pub(super) differences: &'static [&'static str],
+}
+
+/// The note on a collector.
+pub(super) fn of(collector: &str) -> Option<&'static Note> {
+    NOTES.iter().find(|note| note.collector == collector)
+}
+
+const NOTES: &[Note] = &[
+    Note {
+        collector: "cpu",
+        needs: None,
+        differences: &[
+            "a CPU that is offline has no series; there it has zeros if its number lies below \
+             another's, which rates take for a reset. Later versions do as we do.",
+        ],
+    },
+    Note {
+        collector: "diskstats",
+        needs: None,
+        differences: &[
+            "times are the kernel's milliseconds divided by 1000, not multiplied by 0.001: they differ \
+             in the last bit.",
+        ],
+    },
+    Note {
+        collector: "dmi",
+        needs: Some(
+            "serial numbers and `product_uuid` are for root alone; their labels are left out.",
+        ),
+        differences: &[],
+    },
+    Note {
+        collector: "filesystem",
+        needs: Some(
+            "a mount below a directory that only others may enter shows \
+             `node_filesystem_device_error` 1.",
+        ),
+        differences: &[
+            "sizes are in units of `f_frsize`, as df shows them; there in units of `f_bsize`, which for \
+             some FUSE file systems is many times as much.",
+            "a mount without a device keeps an empty `device`; there the fields move up by one.",
+            "Debian's package also leaves out `/run`, `/mnt` and `/media`; the defaults here are the \
+             project's own.",
+        ],
+    },
+    Note {
+        collector: "netdev",
+        needs: None,
+        differences: &["no `node_network_receive_nohandler_total`: it isn't in `/proc/net/dev`."],
+    },
+    Note {
+        collector: "softnet",
+        needs: None,
+        differences: &[
+            "`cpu` is the CPU's number as the kernel writes it; there it is the number of the line, \
+             which is another where a CPU is offline.",
+        ],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::find;
+
+    #[test]
+    fn notes_are_on_collectors_there_are() {
+        assert!(NOTES.is_sorted_by(|a, b| a.collector < b.collector));
+        for note in NOTES {
+            assert!(find(note.collector).is_some(), "{} is none", note.collector);
+            let sentences = note.differences.iter().chain(&note.needs);
+            assert!(sentences.into_iter().all(|text| text.ends_with('.')), "{}", note.collector);
+        }
+    }
+}
