@@ -11,8 +11,10 @@
 //! ```
 //! Keys are big endian, so that they sort; values are little endian.
 //!
-//! What is known of sled 0.34, and what is done about it here:
-//! - `flush()` doesn't fsync on Linux: [`Generation::sync`] calls `sync_data` on a descriptor of its own.
+//! What is known of sled 0.34 (`tests/sled_findings` shows it), and what is done about it here:
+//! - On Linux neither creating nor `flush()` syncs anything. Dropping syncs the data file, and opening
+//!   what another left does, with a snapshot of it; `conf` and names are never synced. So
+//!   [`Generation::sync`] calls `sync_data` on a descriptor of its own.
 //! - It recovers a prefix of what was written. So schemas are written before the record that names
 //!   them, and a record's first part, which makes it a record, after its others.
 //! - A page above a quarter of a segment becomes a file that is never synced: values are split.
