@@ -38,7 +38,13 @@ pub(crate) fn run(config: &Config, format: Format) -> Result<()> {
     for report in runner.reports() {
         telemetry.record(report.name, report.outcome, report.duration);
         match report.samples {
-            Some(samples) => collected.push(owned(samples)),
+            Some(samples) => {
+                let remarks = samples.remarks();
+                if !remarks.is_empty() {
+                    eprintln!("{}: goes without a part: {remarks}", report.name);
+                }
+                collected.push(owned(samples));
+            }
             None => eprintln!("{}: {}", report.name, report.outcome),
         }
     }

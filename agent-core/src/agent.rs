@@ -352,16 +352,18 @@ impl Agent {
         let mut schemas = Vec::new();
         for report in runner.reports() {
             self.telemetry.record(report.name, report.outcome, report.duration);
+            let mut remarks = String::new();
             if let Some(samples) = report.samples {
                 let pushed = push(&mut self.encoder, &mut schemas, samples);
                 if let Err(reason) = pushed {
                     let outcome = Outcome::Failed(reason);
                     self.telemetry.record(report.name, &outcome, report.duration);
-                    say(&mut self.said, report.name, &outcome);
+                    say(&mut self.said, report.name, &outcome, "");
                     continue;
                 }
+                remarks = samples.remarks();
             }
-            say(&mut self.said, report.name, report.outcome);
+            say(&mut self.said, report.name, report.outcome, &remarks);
         }
         self.telemetry.ticks.add(1);
         self.own_samples.clear();
@@ -452,9 +454,9 @@ fn push(
 }
 
 /// Says how a collector does when that changed, not every tick.
-fn say(said: &mut BTreeMap<String, String>, name: &str, outcome: &Outcome) {
+fn say(said: &mut BTreeMap<String, String>, name: &str, outcome: &Outcome, remarks: &str) {
     let text = match outcome {
-        Outcome::Collected => "",
+        Outcome::Collected => remarks,
         Outcome::Unavailable(what) | Outcome::Failed(what) => what,
         Outcome::Stuck => "beyond its deadline",
     };
@@ -463,7 +465,12 @@ fn say(said: &mut BTreeMap<String, String>, name: &str, outcome: &Outcome) {
         return;
     }
     match outcome {
-        Outcome::Collected => tracing::info!(collector = name, "collector is back"),
+        Outcome::Collected if remarks.is_empty() => {
+            tracing::info!(collector = name, "collector is back");
+        }
+        Outcome::Collected => {
+            tracing::warn!(collector = name, remarks, "collector goes without a part");
+        }
         Outcome::Unavailable(what) => {
             tracing::info!(collector = name, what, "collector is unavailable on this host");
         }

@@ -52,7 +52,14 @@ pub struct Samples {
     values: Vec<f64>,
     /// Why nobody could read `known` back, if so.
     fault: Option<CodecError>,
+    /// What this tick goes without.
+    remarks: Vec<String>,
+    /// Remarks beyond those.
+    remarks_more: usize,
 }
+
+/// Remarks of one tick that are kept; the others are counted.
+const REMARKS_MAX: usize = 8;
 
 impl Samples {
     /// Empty samples of the collector of that name.
@@ -61,7 +68,8 @@ impl Samples {
         let schema = Schema { collector: collector.to_owned(), ..Schema::default() };
         let known = EncodedSchema::new(schema);
         let fault = known.check().err();
-        Self { known, matched: 0, building: None, values: Vec::new(), fault }
+        let (values, remarks) = (Vec::new(), Vec::new());
+        Self { known, matched: 0, building: None, values, fault, remarks, remarks_more: 0 }
     }
 
     /// Forgets the values, to be filled anew; what is known of the series stays.
@@ -69,6 +77,28 @@ impl Samples {
         self.matched = 0;
         self.building = None;
         self.values.clear();
+        self.remarks.clear();
+        self.remarks_more = 0;
+    }
+
+    /// Says what this tick goes without although the collector succeeds: a file of many that can't be
+    /// read. It is logged when it changes, not every tick.
+    pub fn remark(&mut self, what: &str) {
+        if self.remarks.len() < REMARKS_MAX {
+            self.remarks.push(what.to_owned());
+        } else {
+            self.remarks_more += 1;
+        }
+    }
+
+    /// All remarks since the last [`Samples::clear`] in one line; empty if there are none.
+    #[must_use]
+    pub fn remarks(&self) -> String {
+        let mut text = self.remarks.join("; ");
+        if self.remarks_more > 0 {
+            text.push_str(&format!("; and {} more", self.remarks_more));
+        }
+        text
     }
 
     /// Adds one sample. Labels come in ascending order of their names, as node_exporter prints them;
@@ -227,6 +257,20 @@ mod tests {
         check("test", "node_load1", None);
         check("my-app", "node_load1", Some("collector name \"my-app\""));
         check("test", "node load", Some("metric name \"node load\""));
+    }
+
+    #[test]
+    fn remarks_are_bounded_and_forgotten() {
+        let mut samples = Samples::new("test");
+        assert_eq!(samples.remarks(), "");
+        for number in 0..REMARKS_MAX + 3 {
+            samples.remark(&format!("file {number}"));
+        }
+        let remarks = samples.remarks();
+        assert!(remarks.starts_with("file 0; file 1; "), "{remarks}");
+        assert!(remarks.ends_with("; file 7; and 3 more"), "{remarks}");
+        samples.clear();
+        assert_eq!(samples.remarks(), "");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub static REGISTRY: &[Registration] = &[
     crate::sockstat::REGISTRATION,
     crate::softnet::REGISTRATION,
     crate::stat::REGISTRATION,
+    crate::textfile::REGISTRATION,
     crate::thermal_zone::REGISTRATION,
     crate::time::REGISTRATION,
     crate::udp_queues::REGISTRATION,

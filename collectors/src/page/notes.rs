@@ -67,6 +67,21 @@ const NOTES: &[Note] = &[
              which is another where a CPU is offline.",
         ],
     },
+    Note {
+        collector: "textfile",
+        needs: None,
+        differences: &[
+            "what is left out is said in the log with file and line, and a series or metric left out also \
+             makes `node_textfile_scrape_error` 1.",
+            "of a metric with several help texts the first one is taken; there the others' series are left \
+             out.",
+            "labels without a value are left out; there a series has every label that another of its metric \
+             has, empty where it has none. To Prometheus both are the same.",
+            "histograms and summaries are series like others: `# TYPE` stands for `…_bucket`, `…_sum` and \
+             `…_count` each.",
+            "spaces at the end of a line are passed over; there the file is refused.",
+        ],
+    },
 ];
 
 #[cfg(test)]
