@@ -14,13 +14,17 @@ pub static REGISTRY: &[Registration] = &[
     crate::entropy::REGISTRATION,
     crate::filefd::REGISTRATION,
     crate::filesystem::REGISTRATION,
+    crate::hwmon::REGISTRATION,
     crate::loadavg::REGISTRATION,
     crate::meminfo::REGISTRATION,
     crate::netclass::REGISTRATION,
     crate::netdev::REGISTRATION,
     crate::netstat::REGISTRATION,
+    crate::nvme::REGISTRATION,
     crate::os::REGISTRATION,
+    crate::powersupplyclass::REGISTRATION,
     crate::pressure::REGISTRATION,
+    crate::rapl::REGISTRATION,
     crate::schedstat::REGISTRATION,
     crate::selinux::REGISTRATION,
     crate::sockstat::REGISTRATION,
@@ -32,6 +36,7 @@ pub static REGISTRY: &[Registration] = &[
     crate::udp_queues::REGISTRATION,
     crate::uname::REGISTRATION,
     crate::vmstat::REGISTRATION,
+    crate::watchdog::REGISTRATION,
 ];
 
 #[cfg(test)]

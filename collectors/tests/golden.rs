@@ -4,9 +4,10 @@
 //! (`fixtures/<name>/expected.txt`): look at the difference before committing it.
 //!
 //! - `vm`: a small virtual machine, as captured (its mounts shortened).
-//! - `large`: a server: 31 CPUs with one offline, throttling, LVM, udev, odd interface and device names.
+//! - `large`: a server: 31 CPUs with one offline, throttling, LVM, udev, odd interface and device names,
+//!   sensors, drives and power supplies of many kinds (more than one machine has).
 //! - `bare`: an old kernel in a container: no PSI, swap, `/sys`, udev or process 1.
-//! - `broken`: every file cut off somewhere.
+//! - `broken`: every file cut off somewhere, or odd.
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
 

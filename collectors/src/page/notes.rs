@@ -55,9 +55,31 @@ const NOTES: &[Note] = &[
         ],
     },
     Note {
+        collector: "hwmon",
+        needs: None,
+        differences: &[
+            "two chips on one device have one name: of their sensors of the same number the first one's counts; \
+             there such a machine can't be scraped.",
+        ],
+    },
+    Note {
         collector: "netdev",
         needs: None,
         differences: &["no `node_network_receive_nohandler_total`: it isn't in `/proc/net/dev`."],
+    },
+    Note {
+        collector: "powersupplyclass",
+        needs: None,
+        differences: &[
+            "an attribute that can't be read just now is left out; there the whole collector fails.",
+        ],
+    },
+    Note {
+        collector: "rapl",
+        needs: Some("since Linux 5.10 the energy is for root alone to read; others get nothing."),
+        differences: &[
+            "a zone that doesn't count energy is left out; there the whole collector fails.",
+        ],
     },
     Note {
         collector: "softnet",
@@ -81,6 +103,11 @@ const NOTES: &[Note] = &[
              `…_count` each.",
             "spaces at the end of a line are passed over; there the file is refused.",
         ],
+    },
+    Note {
+        collector: "watchdog",
+        needs: None,
+        differences: &["names are those of node_exporter 1.8, the first that has it."],
     },
 ];
 

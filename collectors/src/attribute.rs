@@ -1,0 +1,268 @@
+//! Attributes of `/sys` that are read every tick, and stay open for it.
+//!
+//! To open an attribute costs several times what it costs to read it, so an [`Attribute`] is opened once
+//! and read from offset 0 from then on. Large machines have thousands of them while a process has a
+//! thousand descriptors: [`KEPT_MAX`] stay open in all collectors together, the others are opened, read
+//! and closed. When a kept one fails (its device went and came back), it is opened again.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use agent_core::{Metric, Samples};
+
+use crate::sysfs::number;
+
+/// Attributes that stay open, of all collectors together: a quarter of what the service may open.
+const KEPT_MAX: usize = 256;
+/// A page: the kernel gives an attribute no more.
+const PAGE_BYTES: usize = 4 << 10;
+
+/// How many stay open now.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// What attributes are read into.
+#[derive(Debug)]
+pub(crate) struct Page {
+    bytes: Vec<u8>,
+    length: usize,
+    lossy: String,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { bytes: vec![0; PAGE_BYTES], length: 0, lossy: String::new() }
+    }
+}
+
+impl Page {
+    /// One read is the whole attribute: the kernel writes it anew at offset 0, into a page.
+    fn fill(&mut self, file: &File) -> io::Result<()> {
+        self.length = 0;
+        loop {
+            match file.read_at(&mut self.bytes, 0) {
+                Ok(length) => {
+                    self.length = length;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn text(&mut self) -> &str {
+        let bytes = &self.bytes[..self.length];
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text.trim(),
+            Err(_) => {
+                self.lossy = String::from_utf8_lossy(bytes).into_owned();
+                self.lossy.trim()
+            }
+        }
+    }
+}
+
+/// A place among those that stay open, given back when it is dropped.
+#[derive(Debug)]
+struct Place(&'static AtomicUsize);
+
+impl Place {
+    fn take(kept: &'static AtomicUsize) -> Option<Self> {
+        let more = |count: usize| (count < KEPT_MAX).then_some(count + 1);
+        kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(kept))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One attribute of one device.
+#[derive(Debug)]
+pub(crate) struct Attribute {
+    path: PathBuf,
+    kept: Option<(File, Place)>,
+    places: &'static AtomicUsize,
+}
+
+impl Attribute {
+    /// The attribute of that path; it is opened when it is first read.
+    pub(crate) const fn new(path: PathBuf) -> Self {
+        Self { path, kept: None, places: &KEPT }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its text as it is now, without the space around it.
+    ///
+    /// # Errors
+    /// The system's: the device has no such attribute, this user may not read it, or the device
+    /// refuses just now.
+    pub(crate) fn read<'p>(&mut self, page: &'p mut Page) -> io::Result<&'p str> {
+        let kept = self.kept.as_ref().is_some_and(|(file, _)| page.fill(file).is_ok());
+        if !kept {
+            self.kept = None;
+            let file = File::open(&self.path)?;
+            page.fill(&file)?;
+            self.kept = Place::take(self.places).map(|place| (file, place));
+        }
+        Ok(page.text())
+    }
+
+    /// Its number, decimal or with `0x` in hexadecimal; `None` when it can't be read or is none.
+    pub(crate) fn number(&mut self, page: &mut Page) -> Option<f64> {
+        number(self.read(page).ok()?)
+    }
+}
+
+/// An attribute whose text is the value of a label.
+#[derive(Debug)]
+pub(crate) struct Text {
+    attribute: Attribute,
+    value: String,
+}
+
+impl Text {
+    /// The attribute of that path.
+    pub(crate) const fn new(path: PathBuf) -> Self {
+        Self { attribute: Attribute::new(path), value: String::new() }
+    }
+
+    /// Reads it; what can't be read is empty.
+    pub(crate) fn refresh(&mut self, page: &mut Page) {
+        self.value.clear();
+        if let Ok(text) = self.attribute.read(page) {
+            self.value.push_str(text);
+        }
+    }
+
+    /// What was read last.
+    pub(crate) fn value(&self) -> &str {
+        &self.value
+    }
+}
+
+/// An attribute that is the value of a metric.
+#[derive(Debug)]
+pub(crate) struct Field {
+    /// Its name, or its path below the device.
+    pub(crate) attribute: &'static str,
+    /// What it becomes.
+    pub(crate) metric: Metric<'static>,
+    /// What its number is divided by: 1 000 000 where the kernel says microvolts.
+    pub(crate) divisor: f64,
+}
+
+impl Field {
+    /// An attribute in the metric's unit.
+    pub(crate) const fn new(attribute: &'static str, metric: Metric<'static>) -> Self {
+        Self { attribute, metric, divisor: 1.0 }
+    }
+}
+
+/// Those attributes of a table that a device has.
+#[derive(Debug)]
+pub(crate) struct Fields(Vec<(Attribute, &'static Field)>);
+
+impl Fields {
+    /// Of a device in that directory.
+    pub(crate) fn of(directory: &Path, table: &'static [Field]) -> Self {
+        let fields = table.iter().filter_map(|field| {
+            let path = directory.join(field.attribute);
+            path.is_file().then(|| (Attribute::new(path), field))
+        });
+        Self(fields.collect())
+    }
+
+    /// Adds a sample for each that is a number now.
+    pub(crate) fn push(&mut self, labels: &[(&str, &str)], page: &mut Page, out: &mut Samples) {
+        for (attribute, field) in &mut self.0 {
+            if let Some(number) = attribute.number(page) {
+                out.push(&field.metric, labels, number / field.divisor);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn attributes_are_read_anew_from_the_kept_descriptor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("temp1_input");
+        fs::write(&path, "41000\n").unwrap();
+        let (mut attribute, mut page) = (Attribute::new(path.clone()), Page::default());
+        assert_eq!(attribute.number(&mut page), Some(41_000.0));
+        fs::write(&path, "-1\n").unwrap();
+        assert_eq!(attribute.number(&mut page), Some(-1.0));
+        fs::write(&path, "ok \n").unwrap();
+        assert_eq!(attribute.number(&mut page), None);
+        assert_eq!(attribute.read(&mut page).unwrap(), "ok");
+        fs::write(&path, b"caf\xe9").unwrap();
+        assert_eq!(attribute.read(&mut page).unwrap(), "caf\u{fffd}");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(attribute.read(&mut page).unwrap(), "caf\u{fffd}", "the one that was opened");
+    }
+
+    #[test]
+    fn a_kept_descriptor_that_fails_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let (mut attribute, mut page) = (Attribute::new(path.clone()), Page::default());
+        assert_eq!(attribute.read(&mut page).unwrap_err().kind(), ErrorKind::NotFound);
+        fs::write(&path, "live").unwrap();
+        assert_eq!(attribute.read(&mut page).unwrap(), "live");
+        // a directory opens but can't be read
+        attribute.kept.as_mut().unwrap().0 = File::open(directory.path()).unwrap();
+        assert_eq!(attribute.read(&mut page).unwrap(), "live");
+    }
+
+    #[test]
+    fn no_more_than_so_many_stay_open() {
+        static PLACES: AtomicUsize = AtomicUsize::new(0);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("energy_uj");
+        fs::write(&path, "7").unwrap();
+        let mut page = Page::default();
+        let one = || Attribute { places: &PLACES, ..Attribute::new(path.clone()) };
+        let mut many: Vec<_> = (0..KEPT_MAX + 3).map(|_| one()).collect();
+        for _ in 0..2 {
+            assert!(many.iter_mut().all(|attribute| attribute.number(&mut page) == Some(7.0)));
+            assert_eq!(many.iter().filter(|a| a.kept.is_some()).count(), KEPT_MAX);
+        }
+        drop(many);
+        assert_eq!(PLACES.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_device_has_some_of_a_table() {
+        static TABLE: [Field; 3] = [
+            Field::new("missing", Metric::gauge("node_missing", "")),
+            Field { divisor: 10.0, ..Field::new("temp", Metric::gauge("node_temp", "")) },
+            Field::new("odd", Metric::gauge("node_odd", "")),
+        ];
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("temp"), "355\n").unwrap();
+        fs::write(directory.path().join("odd"), "N/A (no PMA)\n").unwrap();
+        let mut out = Samples::new("test");
+        let mut fields = Fields::of(directory.path(), &TABLE);
+        fields.push(&[("power_supply", "BAT0")], &mut Page::default(), &mut out);
+        let (schema, values) = out.finish();
+        assert_eq!(schema.schema.families[0].name, "node_temp");
+        assert_eq!(values, [35.5]);
+    }
+}
