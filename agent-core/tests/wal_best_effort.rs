@@ -251,7 +251,7 @@ fn damage_costs_it_what_was_hit_and_no_more() {
     wal.acknowledge("keeper", 5).unwrap();
     drop(wal);
     // In the middle of the first generation, of which the required sink has taken some.
-    let first = directory.path().join("00000000000000000001.gen/db");
+    let first = directory.path().join("00000000000000000001.pack");
     let mut bytes = std::fs::read(&first).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle..middle + 64].fill(0xaa);
@@ -259,7 +259,7 @@ fn damage_costs_it_what_was_hit_and_no_more() {
     let mut wal = open(directory.path());
     let records = drain(&mut wal, "lagger", ALL);
     let lost: u64 = gaps(&records).iter().map(|gap| gap.records).sum();
-    assert!(lost <= 4, "{lost} lost");
+    assert!((1..=8).contains(&lost), "{lost} lost, a frame holds fewer");
     assert_eq!((records[0].0, records.last().unwrap().0), (1, 80), "from its own cursor on");
 }
 

@@ -173,15 +173,25 @@ fn a_crash_while_dropping_leaves_no_record_twice() {
     let directory = fast_directory();
     let mut wal = open(directory.path());
     wal.register("hub").unwrap();
-    fill(&mut wal, 1..=90);
-    let oldest = directory.path().join(format!("{:020}.gen", 1));
+    fill(&mut wal, 1..=20);
+    let database = directory.path().join(format!("{:020}.gen", 1));
     let kept = directory.path().join("kept");
-    copy(&oldest, &kept);
+    copy(&database, &kept);
+    fill(&mut wal, 21..=90);
+    let packed = directory.path().join(format!("{:020}.pack", 1));
+    let kept_packed = std::fs::read(&packed).unwrap();
     fill(&mut wal, 91..=400);
     drop(wal);
     // As if the gap had been written and the generation not yet been removed.
-    assert!(!oldest.exists());
-    std::fs::rename(&kept, &oldest).unwrap();
+    assert!(!packed.exists() && !database.exists());
+    let aside = fast_directory();
+    let again = aside.path().join("log");
+    copy(directory.path(), &again);
+    std::fs::write(&packed, kept_packed).unwrap();
     let mut wal = open(directory.path());
+    check_cover(&drain(&mut wal, "hub", ALL), 1, 400);
+    drop(wal);
+    copy(&kept, &again.join(database.file_name().unwrap()));
+    let mut wal = open(&again);
     check_cover(&drain(&mut wal, "hub", ALL), 1, 400);
 }

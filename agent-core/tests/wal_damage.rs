@@ -1,193 +1,26 @@
-//! Damage costs what it hit: a log always opens, gives what is readable in order, and says what isn't.
+//! Damage to databases costs what it hit: a log always opens, gives what is readable in order, and says
+//! what isn't. (Packed generations: `wal_packed`.)
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
 
 mod wal_support;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::{Arc, LazyLock},
-};
+use std::{fs, path::PathBuf};
 
-use agent_core::{
-    BatchLimits,
-    wal::{MAX_BYTES_MIN, SledWal, Wal, WalOptions},
-};
-use tempfile::TempDir;
+use agent_core::wal::Wal;
 use wal_support::{
-    Random, Seen, TICK_MS, append_with, copy, drain, fast_directory, schema, time_ms,
+    ALL, Random, Seen,
+    damaged::{Damaged, Layout, check, open},
+    drain,
 };
-use wire::{EncodedSchema, GapReason, StreamId, Tick};
-
-const RECORDS: u64 = 620;
-const OPTIONS: WalOptions =
-    WalOptions { max_bytes: MAX_BYTES_MIN, max_age: std::time::Duration::from_secs(1 << 30) };
-
-static SCHEMAS: LazyLock<[Arc<EncodedSchema>; 2]> =
-    LazyLock::new(|| [schema("few", 250), schema("many", 800)]);
-
-/// A tick; every ninth is so large that it is split.
-fn tick(seq: u64) -> &'static [u8] {
-    static TICKS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| (0..=RECORDS).map(encode).collect());
-    &TICKS[seq as usize]
-}
-
-fn encode(seq: u64) -> Vec<u8> {
-    let schema = schema_of(seq);
-    let value = |index: usize| (seq as f64 + index as f64) / 3.0;
-    let values: Vec<f64> = (0..schema.schema.series.len()).map(value).collect();
-    Tick::encode(time_ms(seq), &[(schema.id, &values)])
-}
-
-fn schema_of(seq: u64) -> &'static EncodedSchema {
-    &SCHEMAS[usize::from(seq.is_multiple_of(9))]
-}
-
-fn open(path: &Path) -> SledWal {
-    SledWal::open(path, OPTIONS).unwrap()
-}
-
-/// A sound log of three generations, made once; `hub` has acknowledged 10 records, `slow` none.
-fn sound() -> &'static Path {
-    static LOG: LazyLock<TempDir> = LazyLock::new(|| {
-        // sled panics on damage, and a backtrace of each would take longer than the test.
-        std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
-        let directory = fast_directory();
-        let mut wal = open(directory.path());
-        wal.register("hub").unwrap();
-        wal.register("slow").unwrap();
-        for seq in 1..=RECORDS {
-            append_with(&mut wal, seq, tick(seq), SCHEMAS.as_slice()).unwrap();
-            wal.acknowledge("hub", seq.min(10)).unwrap();
-        }
-        wal.flush().unwrap();
-        assert!(wal.stats().generations >= 3, "{:?}", wal.stats());
-        directory
-    });
-    LOG.path()
-}
-
-struct Damaged {
-    directory: TempDir,
-}
-
-impl Damaged {
-    fn copy() -> Self {
-        let directory = fast_directory();
-        fs::remove_dir(directory.path()).unwrap();
-        copy(sound(), directory.path());
-        Self { directory }
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Generations, oldest first.
-    fn generations(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
-        let is_generation = |path: &PathBuf| path.extension().is_some_and(|e| e == "gen");
-        let mut paths: Vec<PathBuf> = entries.filter(is_generation).collect();
-        paths.sort();
-        paths
-    }
-}
-
-/// What came out of a damaged log.
-#[derive(Debug, Default)]
-struct Outcome {
-    lost: u64,
-    is_new_stream: bool,
-}
-
-/// Opens a damaged log and reads it as two sinks, with a restart in between.
-fn check(damaged: &Damaged, what: &str) -> Outcome {
-    static STREAM: LazyLock<StreamId> = LazyLock::new(|| open(Damaged::copy().path()).stream_id());
-    let stream = *STREAM;
-    let mut wal = open(damaged.path());
-    assert_eq!(wal.stats().blob_bytes, 0, "{what}");
-    let next = append_with(&mut wal, 777, b"new", &[]).unwrap();
-    let is_new_stream = wal.stream_id() != stream;
-    let hub = wal.register("hub").unwrap();
-    let by_hub = read_all(&mut wal, "hub", stream, what);
-    wal.flush().unwrap();
-    drop(wal);
-
-    let mut wal = open(damaged.path());
-    assert_eq!(wal.stream_id() != stream, is_new_stream, "{what}: once damaged is enough");
-    let slow = wal.register("slow").unwrap();
-    let by_slow = read_all(&mut wal, "slow", stream, what);
-    assert!(wal.read("hub", ALL).unwrap().is_none(), "{what}");
-    assert!(
-        by_slow.len() >= by_hub.len(),
-        "{what}: {} {} {hub} {slow}",
-        by_slow.len(),
-        by_hub.len()
-    );
-    assert_eq!(by_slow[by_slow.len() - by_hub.len()..], by_hub, "{what}: two sinks, two truths");
-
-    assert_eq!(by_slow.last().unwrap(), &(next, Seen::Payload(b"new".to_vec())), "{what}");
-    assert!(next > RECORDS, "{what}: {next} came again");
-    assert!(hub >= slow, "{what}");
-    Outcome { lost: check_records(&by_slow, slow, what), is_new_stream }
-}
-
-const ALL: BatchLimits = BatchLimits { records: 64, bytes: 1 << 20 };
-
-/// Drains, checking that no batch mixes streams.
-fn read_all(wal: &mut SledWal, sink: &str, old: StreamId, what: &str) -> Vec<(u64, Seen)> {
-    let new = wal.stream_id();
-    let mut last = old;
-    let mut all = Vec::new();
-    while let Some(batch) = wal.read(sink, ALL).unwrap() {
-        assert!(batch.stream_id == old || batch.stream_id == new, "{what}: a third stream");
-        assert!(last == old || batch.stream_id == new, "{what}: back to the old stream");
-        last = batch.stream_id;
-        let records = wal_support::seen(&batch);
-        for (seq, seen) in &records {
-            if *seq <= RECORDS && matches!(seen, Seen::Payload(_)) {
-                let known = batch.schemas.contains_key(&schema_of(*seq).id);
-                assert!(known, "{what}: {seq} came without its schema");
-            }
-        }
-        wal.acknowledge(sink, records.last().unwrap().0).unwrap();
-        all.extend(records);
-    }
-    all
-}
-
-/// Every number after `acked_seq` is there as it was written, or a gap covers it.
-fn check_records(records: &[(u64, Seen)], acked_seq: u64, what: &str) -> u64 {
-    let (mut next, mut lost) = (acked_seq + 1, 0);
-    for (seq, seen) in records.iter().take_while(|(seq, _)| *seq <= RECORDS) {
-        match seen {
-            Seen::Payload(payload) => {
-                assert_eq!(*seq, next, "{what}");
-                assert!(*payload == tick(*seq), "{what}: {seq} came back wrong");
-            }
-            Seen::Gap(gap) => {
-                assert_eq!(gap.reason, GapReason::LogDamaged, "{what}");
-                assert_eq!((gap.first_seq, gap.last_seq), (next, *seq), "{what}");
-                assert_eq!(gap.records, gap.last_seq + 1 - gap.first_seq, "{what}");
-                let (from, to) = (time_ms(next) - 60 * TICK_MS, time_ms(*seq) + 60 * TICK_MS);
-                let is_near = gap.from_ms >= from && gap.from_ms <= gap.to_ms;
-                assert!(is_near, "{what}: {gap:?} not near {from}..{to}");
-                lost += gap.records;
-            }
-        }
-        next = seq + 1;
-    }
-    assert_eq!(next, RECORDS + 1, "{what}: records vanished without a gap");
-    lost
-}
+use wire::GapReason;
 
 /// Damages one data file in `cases` ways; returns records lost in the worst case and in all.
 fn damage_data(newest: bool, cases: u64, hit: fn(&mut Vec<u8>, &mut Random)) -> (u64, u64) {
     let mut random = Random(0x5eed + u64::from(newest));
     let (mut worst, mut all) = (0, 0);
     for case in 0..cases {
-        let damaged = Damaged::copy();
+        let damaged = Damaged::copy(Layout::Databases);
         let generations = damaged.generations();
         let index = if newest { generations.len() - 1 } else { random.below(2) as usize };
         let file = generations[index].join("db");
@@ -251,7 +84,7 @@ fn data_files_truncated() {
 fn other_files_damaged() {
     let mut random = Random(0xf11e);
     for case in 0..30 {
-        let damaged = Damaged::copy();
+        let damaged = Damaged::copy(Layout::Databases);
         let mut files = Vec::new();
         for directory in damaged.generations().iter().chain([&damaged.path().to_owned()]) {
             let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -274,7 +107,7 @@ fn other_files_damaged() {
 #[test]
 fn files_gone() {
     let lost = |what: &str, remove: &dyn Fn(&Damaged)| {
-        let damaged = Damaged::copy();
+        let damaged = Damaged::copy(Layout::Databases);
         remove(&damaged);
         check(&damaged, what).lost
     };
@@ -295,7 +128,7 @@ fn files_gone() {
 
 #[test]
 fn a_log_that_is_gone_is_told() {
-    let damaged = Damaged::copy();
+    let damaged = Damaged::copy(Layout::Databases);
     damaged.generations().iter().for_each(|path| fs::remove_dir_all(path).unwrap());
     let mut wal = open(damaged.path());
     wal.register("hub").unwrap();
@@ -306,7 +139,7 @@ fn a_log_that_is_gone_is_told() {
 
 #[test]
 fn a_snapshot_cut_short_is_no_damage() {
-    let damaged = Damaged::copy();
+    let damaged = Damaged::copy(Layout::Databases);
     for generation in damaged.generations() {
         fs::write(generation.join("snap.0000000000001234.generating"), b"").unwrap();
     }
@@ -316,7 +149,7 @@ fn a_snapshot_cut_short_is_no_damage() {
 
 #[test]
 fn a_sound_log_is_not_repaired() {
-    let damaged = Damaged::copy();
+    let damaged = Damaged::copy(Layout::Databases);
     let outcome = check(&damaged, "sound");
     assert!(outcome.lost == 0 && !outcome.is_new_stream, "{outcome:?}");
     assert!(!damaged.path().join("quarantine").exists());

@@ -42,6 +42,7 @@ fn child() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
     let mut wal = open(Path::new(&directory));
     wal.register("hub").unwrap();
+    wal.register("away").unwrap();
     let schemas = [schema("a", 5), schema("b", 500)];
     // Past libtest, which would keep it to itself.
     let mut out = std::io::stdout();
@@ -94,16 +95,28 @@ fn what_was_appended_survives_kills() {
         );
         let from = wal.register("hub").unwrap();
         assert!(from >= acked_seq, "round {round}: the cursor went back further than lazily");
-        let mut expected = from + 1;
-        for (seq, found) in drain(&mut wal, "hub", ALL) {
-            assert_eq!(seq, expected, "round {round}");
-            assert!(found == Seen::Payload(record(seq)), "round {round}: {seq} came back wrong");
-            expected = seq + 1;
-        }
-        assert_eq!(expected, last_seq + 1, "round {round}");
+        check_all(&mut wal, "hub", from + 1, &format!("round {round}"));
         if round % 2 == 0 {
             wal.flush().unwrap();
             acked_seq = last_seq;
         }
     }
+    // All of it waits for the one that is away, most of it in packed generations.
+    let paths = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let packed = paths.filter(|path| path.extension().is_some_and(|e| e == "pack")).count();
+    assert!(packed >= 3, "{packed} packed generations");
+    let mut wal = open(directory.path());
+    assert_eq!(wal.register("away").unwrap(), 0);
+    check_all(&mut wal, "away", 1, "in the end");
+}
+
+/// Everything from `from` on is there once, in order, as it was written.
+fn check_all(wal: &mut SledWal, sink: &str, from: u64, what: &str) {
+    let mut expected = from;
+    for (seq, found) in drain(wal, sink, ALL) {
+        assert_eq!(seq, expected, "{what}");
+        assert!(found == Seen::Payload(record(seq)), "{what}: {seq} came back wrong");
+        expected = seq + 1;
+    }
+    assert_eq!(expected, wal.stats().last_seq + 1, "{what}");
 }

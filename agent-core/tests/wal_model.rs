@@ -4,13 +4,17 @@
 
 mod wal_support;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use agent_core::{
     BatchLimits,
     wal::{MAX_BYTES_MIN, SledWal, Wal, WalOptions},
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 use wal_support::{Seen, append, fast_directory, payload, seen, time_ms};
 
 const SINKS: [&str; 2] = ["a", "b"];
@@ -36,7 +40,7 @@ enum Operation {
 
 fn operation() -> impl Strategy<Value = Operation> {
     let bytes =
-        prop_oneof![8 => 0_usize..3_000, 3 => 3_500_usize..20_000, 1 => 100_000_usize..300_000];
+        prop_oneof![8 => 0_usize..3_000, 3 => 3_500_usize..20_000, 2 => 100_000_usize..300_000];
     prop_oneof![
         10 => bytes.prop_map(|bytes| Operation::Append { bytes }),
         6 => (0_usize..2, 1_usize..20, 1_000_usize..200_000)
@@ -128,13 +132,22 @@ fn check_stats(wal: &SledWal, model: &Model) {
     }
 }
 
-fn open(path: &std::path::Path) -> SledWal {
-    let options = WalOptions { max_bytes: 2 * MAX_BYTES_MIN, ..WalOptions::default() };
+fn open(path: &Path) -> SledWal {
+    // Small generations, of which most are packed.
+    let options = WalOptions { max_bytes: MAX_BYTES_MIN, ..WalOptions::default() };
     let mut wal = SledWal::open(path, options).unwrap();
     for sink in SINKS {
         wal.register(sink).unwrap();
     }
     wal
+}
+
+/// Packed generations that were there after some step.
+static PACKED: AtomicUsize = AtomicUsize::new(0);
+
+fn packed_in(log: &Path) -> usize {
+    let paths = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "pack")).count()
 }
 
 fn run(operations: &[Operation]) {
@@ -156,14 +169,21 @@ fn run(operations: &[Operation]) {
             step(&mut wal, &mut model, operation);
         }
         check_stats(&wal, &model);
+        PACKED.fetch_add(packed_in(directory.path()), Ordering::Relaxed);
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn does_what_a_list_would(operations in proptest::collection::vec(operation(), 1..80)) {
+#[test]
+fn does_what_a_list_would() {
+    let config =
+        ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    let operations = proptest::collection::vec(operation(), 1..80);
+    let checked = TestRunner::new(config).run(&operations, |operations| {
         run(&operations);
+        Ok(())
+    });
+    if let Err(failure) = checked {
+        panic!("{failure}");
     }
+    assert!(PACKED.load(Ordering::Relaxed) > 100, "too little was packed");
 }

@@ -1,6 +1,7 @@
-//! Finds records in the raw bytes of a generation, without its database.
+//! Finds records in the raw bytes of a generation, without its database. (One that is packed has frames
+//! instead: see [`packed`].)
 //!
-//! Everything the log writes is an envelope with a magic and a checksum, or, where it was split, a
+//! Everything the log writes to a database is an envelope with a magic and a checksum, or, where it was split, a
 //! beginning that says how long it is and parts that are envelopes. So whatever the damage around it,
 //! an undamaged record is found. sled moves pages: the same record may lie in the file several times;
 //! a number is used once in a generation, so every whole one is as good as the other.
@@ -20,8 +21,9 @@ use wire::{
 };
 
 use super::{
+    generation::DATA_FILE,
     limits::{PART_BYTES, SCAN_BYTES},
-    parts,
+    packed, parts,
 };
 
 /// What was found.
@@ -33,6 +35,14 @@ pub(super) struct Carved {
     pub(super) schemas: HashMap<SchemaId, Arc<EncodedSchema>>,
     /// The highest number of which anything undamaged was found; 0 if nothing.
     pub(super) traces_to: u64,
+}
+
+/// Everything readable of a generation, packed or not, with numbers from `from` on.
+pub(super) fn of(generation: &Path, from: u64) -> io::Result<Carved> {
+    match packed::is_packed(generation) {
+        true => packed::carve(generation, from),
+        false => scan(&generation.join(DATA_FILE), from),
+    }
 }
 
 /// Scans a data file for records with numbers from `from` on. An absent file has none.

@@ -50,7 +50,9 @@ use super::{
     },
     parts::{self, RECORD_LEAD_BYTES},
     sidecar,
-    wholes::{self, check_record, damaged, key_of, next_whole, next_whole_after_torn, split_key},
+    wholes::{
+        self, Whole, check_record, damaged, key_of, next_whole, next_whole_after_torn, split_key,
+    },
 };
 use crate::sink::{BatchLimits, LogRecord};
 
@@ -362,6 +364,18 @@ impl Generation {
         to: u64,
         limits: BatchLimits,
     ) -> Result<Vec<LogRecord>, Fault> {
+        let wholes = self.wholes(from, to, limits)?;
+        let record = |(seq, whole): (u64, Whole)| LogRecord { seq, bytes: whole.bytes };
+        Ok(wholes.into_iter().map(record).collect())
+    }
+
+    /// As [`Generation::read`], with what was noted of each record.
+    pub(super) fn wholes(
+        &self,
+        from: u64,
+        to: u64,
+        limits: BatchLimits,
+    ) -> Result<Vec<(u64, Whole)>, Fault> {
         self.reading("read records", |open| {
             let (mut records, mut bytes, mut expected) = (Vec::new(), 0, from);
             let mut entries = open.records.range(key_of(from, 0)..);
@@ -377,7 +391,7 @@ impl Generation {
                 }
                 bytes += whole.bytes.len();
                 expected = seq + 1;
-                records.push(LogRecord { seq, bytes: whole.bytes });
+                records.push((seq, whole));
             }
             Ok(records)
         })

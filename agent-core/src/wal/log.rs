@@ -17,14 +17,15 @@ use super::{
     lock::DirLock,
     losses::Losses,
     newest::{Cursor, Cursors, Newest},
+    packing::Attempts,
     quarantine::Quarantine,
-    readers::Readers,
+    readers::{Reader, Readers},
     reserve::Reserve,
     row::{self, Entry},
     salvage,
     sidecar::{self, Witness},
 };
-use crate::sink::{Batch, BatchLimits, Delivery, LogRecord};
+use crate::sink::{Batch, BatchLimits, Delivery};
 
 /// The log on sled. See [`crate::wal`] for what it promises.
 pub struct SledWal {
@@ -44,6 +45,8 @@ pub struct SledWal {
     pub(super) reserve: Reserve,
     pub(super) quarantine: Quarantine,
     pub(super) witness: Witness,
+    /// Of packing, when they fail.
+    pub(super) attempts: Attempts,
     /// To be told in the stream before the next record.
     pub(super) untold: Option<Gap>,
     pub(super) dropped_records: u64,
@@ -95,6 +98,7 @@ impl Wal for SledWal {
         }
         let seq = appended?;
         self.enforce();
+        self.pack();
         Ok(seq)
     }
 
@@ -134,23 +138,7 @@ impl Wal for SledWal {
         if let Some(gap) = self.losses.tell(sink, from - 1)? {
             return Ok(Some(gap));
         }
-        // Damage is repaired once for each entry of the row; then it reads, or the disk refuses.
-        for _ in 0..=self.row.len() + 1 {
-            let batch = match row::position(&self.row, from) {
-                Some(index) => self.read_entry(index, sink, from, limits)?,
-                None => self.read_newest(from, limits)?,
-            };
-            match batch {
-                Found::Batch(batch) => return Ok(Some(batch)),
-                Found::Nothing => return Ok(None),
-                Found::Repaired => {}
-            }
-        }
-        Err(WalError::Database {
-            operation: "read",
-            path: self.directory.clone(),
-            reason: format!("nothing readable from {from} on, even after repair"),
-        })
+        self.read_from(from, sink, limits)
     }
 
     fn acknowledge(&mut self, sink: &str, seq: u64) -> Result<(), WalError> {
@@ -217,13 +205,6 @@ pub(super) enum Keep {
     Youngest,
     /// Nothing: space is short.
     Nothing,
-}
-
-enum Found {
-    Batch(Batch),
-    Nothing,
-    /// Something damaged was replaced: look again.
-    Repaired,
 }
 
 impl SledWal {
@@ -357,15 +338,13 @@ impl SledWal {
         self.look_for_blobs();
         let Some(newest) = self.newest.take() else { return };
         let entry = newest.entry(self.last_seq);
-        if let Err(error) =
-            sidecar::write_tail(&self.disk, &entry.path, entry.last_seq, &entry.tally)
-        {
+        let Entry { last_seq, stream, .. } = entry;
+        let told = sidecar::write_tail(&self.disk, &entry.path, last_seq, &entry.tally, stream);
+        if let Err(error) = told {
             tracing::debug!(path = %entry.path.display(), %error, "can't note what a generation holds");
         }
-        let is_read = |cursor: &Cursor| (entry.first_seq..entry.last_seq).contains(&cursor.seq);
-        if self.cursors.values().any(is_read) {
-            self.readers.keep(entry.first_seq, newest.generation, newest.schemas);
-        }
+        // It is read by a sink, or packed.
+        self.readers.keep(entry.first_seq, Reader::Sled(newest.generation, newest.schemas));
         self.row.push_back(entry);
         self.reserve.refill();
         self.reclaim();
@@ -420,64 +399,6 @@ impl SledWal {
         error
     }
 
-    fn read_newest(&mut self, from: u64, limits: BatchLimits) -> Result<Found, WalError> {
-        let Some(newest) = self.newest.as_ref().filter(|_| from <= self.last_seq) else {
-            return Ok(Found::Nothing);
-        };
-        let from = from.max(newest.first_seq);
-        match newest.generation.read(from, self.last_seq, limits) {
-            Ok(records) => {
-                let schemas = Arc::clone(&newest.schemas);
-                Ok(Found::Batch(Batch { stream_id: newest.stream, records, schemas }))
-            }
-            Err(fault @ Fault::Io(_)) => Err(self.fail("read", fault)),
-            Err(Fault::Damaged(reason)) => {
-                tracing::warn!(reason, "the newest generation of the log is damaged, sealing it");
-                // In the row it is repaired like any other.
-                self.fail("read", Fault::Damaged(reason));
-                Ok(Found::Repaired)
-            }
-        }
-    }
-
-    fn read_entry(
-        &mut self,
-        index: usize,
-        sink: &str,
-        from: u64,
-        limits: BatchLimits,
-    ) -> Result<Found, WalError> {
-        let Some(entry) = self.row.get_mut(index) else { return Ok(Found::Nothing) };
-        let (stream_id, first_seq, last_seq) = (entry.stream, entry.first_seq, entry.last_seq);
-        if let Some(gap) = &mut entry.gap {
-            let bytes = envelope::encode(Kind::Gap, last_seq, &gap.gap_from(from).encode())?;
-            gap.given.insert(sink.to_owned());
-            let records = vec![LogRecord { seq: last_seq, bytes }];
-            return Ok(Found::Batch(Batch { stream_id, records, schemas: Arc::default() }));
-        }
-        if !self.open_reader(index)? {
-            return Ok(Found::Repaired);
-        }
-        let Some((generation, schemas)) = self.readers.get(first_seq) else {
-            return Ok(Found::Repaired);
-        };
-        match generation.read(from.max(first_seq), last_seq, limits) {
-            Ok(records) => {
-                let schemas = Arc::clone(schemas);
-                Ok(Found::Batch(Batch { stream_id, records, schemas }))
-            }
-            Err(Fault::Damaged(reason)) => {
-                self.repair(index, &reason, None)?;
-                Ok(Found::Repaired)
-            }
-            Err(fault) => {
-                let error = fault.into_error("read", generation.path());
-                self.readers.close(first_seq);
-                Err(error)
-            }
-        }
-    }
-
     /// Gives back what every required sink has acknowledged.
     pub(super) fn reclaim(&mut self) {
         self.give_back(Keep::Youngest);
@@ -512,10 +433,7 @@ impl SledWal {
     /// Removes an entry's files.
     pub(super) fn remove(&mut self, entry: &Entry) -> std::io::Result<()> {
         self.readers.close(entry.first_seq);
-        match entry.gap {
-            Some(_) => sidecar::remove_gap(&self.disk, &entry.path),
-            None => sidecar::remove_directory(&self.disk, &entry.path),
-        }
+        sidecar::remove(&self.disk, &entry.path)
     }
 
     /// Finds the time of the oldest record that a required sink waits for.

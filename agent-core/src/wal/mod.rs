@@ -18,12 +18,14 @@
 //!
 //! ```text
 //! lock                     who owns it
-//! last                     highest durable number and its time, told apart from the databases
+//! last                     highest durable number, its time, and how far sinks had come, told apart
+//!                          from the databases
 //! lost                     what best-effort sinks lost and have not been told
 //! reserve                  space for the day the disk is full
 //! <first seq>.gen/         a generation: a small sled database, and beside it
 //!     head                 stream and first number; written last at creation
-//!     tail                 last number and counts; written when it is sealed
+//!     tail                 last number, counts and stream; written when it is sealed
+//! <first seq>.pack         a generation that was sealed while records in it waited: one flat file
 //! <last seq>.gap           a gap record in the place of a dropped generation
 //! quarantine/              damaged generations, for a person to look at
 //! *.new *.del *.part       being rebuilt, removed, written; dealt with at the next opening
@@ -31,7 +33,10 @@
 //!
 //! sled gives neither disk nor memory back while a database lives, so the log is a row of *generations*:
 //! the newest is written, rolled when it holds enough, and removed as a whole when every required sink
-//! has acknowledged its last record. A generation covers the numbers from its name up to the next one's:
+//! has acknowledged its last record. If records in it wait when it is sealed, it is *packed*: written
+//! once more as a flat file of compressed frames, a quarter of the size and read without a database, in
+//! place of the database. So a backlog, however long, is one small database and a row of such files. A
+//! generation covers the numbers from its name up to the next one's:
 //! what lies in it beyond is never looked at. That is what makes failure simple. After a failed write
 //! or sync nothing more is written to a generation; the next one begins right after the last durable
 //! record, and its name, once on disk, is what seals the other. So a number is used at most once in a
@@ -46,10 +51,12 @@
 //!
 //! # Which file is about what
 //!
-//! `log` is the log itself; `survey` looks what lies in its directory, `outlook` how
-//! sinks stand in it, `open` takes it over in whatever
-//! state it was left; `bounds` drops the oldest, `losses` is what that and giving back cost best-effort sinks; `salvage` replaces what is damaged with what `carve`
-//! finds. `generation` is the only one that names sled; `newest`, `row`, `readers` are the generations
+//! `log` is the log itself, `reading` what it gives to sinks; `survey` looks what lies in its directory,
+//! `outlook` how sinks stand in it, `open` takes it over in whatever state it was left, `ending` finds
+//! where numbers go on; `bounds` drops the oldest, `losses` is what that and giving back cost best-effort
+//! sinks; `packing` packs what is sealed; `salvage` replaces what is damaged with what `carve` finds.
+//! `generation` is the only one that names sled; `frame`, `packed`, `packer` are the format of a packed
+//! generation, how one is read and how it is made. `newest`, `row`, `readers` are the generations
 //! being written, sealed and read; `parts` splits large values, `wholes` reads them back, `counts` is
 //! what is known of them; `sidecar`, `lock`, `reserve`, `quarantine` are the files beside; `disk` is
 //! where all of these change or sync anything, so that tests can cut the power and let calls fail;
@@ -60,6 +67,8 @@ mod bounds;
 mod carve;
 mod counts;
 mod disk;
+mod ending;
+mod frame;
 mod generation;
 mod handle;
 pub mod inspect;
@@ -70,11 +79,15 @@ mod losses;
 mod newest;
 mod open;
 mod outlook;
+mod packed;
+mod packer;
+mod packing;
 mod parts;
 #[cfg(test)]
 mod proof;
 mod quarantine;
 mod readers;
+mod reading;
 mod reserve;
 mod row;
 mod salvage;

@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use super::{sidecar, survey};
+use super::{
+    sidecar::{self, Said},
+    survey,
+};
 
 /// How a log stands, seen from beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +60,9 @@ impl Outlook {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             survey => survey?,
         };
-        let Some((last_seq, cursors)) = sidecar::read_cursors(directory) else { return Ok(None) };
+        let Some(Said { last_seq, cursors, .. }) = sidecar::read_last(directory) else {
+            return Ok(None);
+        };
         let first_seq = survey.stretches.first().map_or(u64::MAX, |stretch| stretch.first_seq);
         Ok(Some(Self { first_seq: first_seq.min(last_seq + 1), last_seq, cursors }))
     }

@@ -1,4 +1,5 @@
-//! Damaged generations, kept for a person to look at: `<log>/quarantine/<first seq>-<n>/`.
+//! Damaged generations, kept for a person to look at: `<log>/quarantine/<first seq>-<n>/`, and
+//! `….pack` for those that were packed.
 //!
 //! Bounded in number and bytes; what lies here goes before any record does.
 
@@ -7,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{disk::Disk, limits::QUARANTINE_ENTRIES_MAX, sidecar};
+use super::{disk::Disk, limits::QUARANTINE_ENTRIES_MAX, packed, sidecar};
 
 /// Name of the directory.
 pub(super) const DIRECTORY: &str = "quarantine";
@@ -48,9 +49,10 @@ impl Quarantine {
             self.disk.create_directory(&self.directory)?;
         }
         let name = generation.file_stem().unwrap_or_default().to_string_lossy();
-        let free = |n: &u32| !self.directory.join(format!("{name}-{n}")).exists();
+        let ending = if packed::is_packed(generation) { ".pack" } else { "" };
+        let free = |n: &u32| !self.directory.join(format!("{name}-{n}{ending}")).exists();
         let n = (1..).find(free).unwrap_or_default();
-        let path = self.directory.join(format!("{name}-{n}"));
+        let path = self.directory.join(format!("{name}-{n}{ending}"));
         self.disk.rename(generation, &path)?;
         self.entries.push((path.clone(), sidecar::disk_bytes(&path)));
         self.trim();
@@ -63,7 +65,11 @@ impl Quarantine {
             return false;
         }
         let (path, bytes) = self.entries.remove(0);
-        match self.disk.remove_directory(&path) {
+        let removed = match path.is_dir() {
+            true => self.disk.remove_directory(&path),
+            false => self.disk.remove_file(&path),
+        };
+        match removed {
             Ok(()) => {
                 tracing::info!(path = %path.display(), bytes, "removed a quarantined generation of the log");
             }

@@ -7,7 +7,10 @@ use std::{
 
 use wire::{Gap, GapReason, StreamId};
 
-use super::sidecar::{self, StandIn, Tally};
+use super::{
+    packed,
+    sidecar::{self, StandIn, Tally},
+};
 
 /// One stretch of the log.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub(super) struct Entry {
     pub(super) stream: StreamId,
     /// What lies in it.
     pub(super) tally: Tally,
-    /// Where: a generation's directory or a gap's file.
+    /// Where: a generation's directory, or the file of a packed one or of a gap.
     pub(super) path: PathBuf,
     /// Bytes on disk.
     pub(super) disk_bytes: u64,
@@ -73,6 +76,11 @@ impl Entry {
             path,
             gap: Some(OpenGap { gap, given: BTreeSet::new() }),
         }
+    }
+
+    /// Whether it is a generation that was not packed.
+    pub(super) fn is_database(&self) -> bool {
+        self.gap.is_none() && !packed::is_packed(&self.path)
     }
 
     /// Records and samples after `acked_seq`, as [`Tally::after`] has them; a gap is there as a whole.

@@ -1,8 +1,11 @@
 //! What becomes of a damaged generation.
 //!
-//! Its data file is carved for whole records; a new generation is made of them, with a gap in every
-//! hole, and takes its place; the original goes to quarantine. If nothing is left of it, a gap takes
-//! its place. Nothing of this is done for an I/O error: a full disk is no damage.
+//! Its file is carved for whole records; a packed generation is made of them, with a gap in every hole,
+//! and takes its place; the original goes to quarantine. If nothing is left of it, a gap takes its
+//! place. Nothing of this is done for an I/O error: a full disk is no damage.
+//!
+//! The new one is whole and durable as `<first seq>.new` before the original goes, and gets its name
+//! after that: a crash in between leaves it alone in its place, and the next opening names it.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,10 +19,11 @@ use wire::{EncodedSchema, Gap, GapReason, Kind, SchemaId, StreamId, envelope, re
 use super::{
     WalError,
     carve::{self, Carved},
-    disk::Disk,
-    generation::{DATA_FILE, Fault, Generation, Schemas},
+    generation::{Fault, Generation},
     log::SledWal,
-    newest::{Cursors, Newest},
+    packed::{self, Item, Packed},
+    packer::Packer,
+    readers::Reader,
     row::Entry,
     sidecar::{self, StandIn, Tally},
 };
@@ -53,6 +57,16 @@ impl Missing {
         let (first_ms, last_ms) = (known(tally.first_ms), known(tally.last_ms));
         Self { from, last_seq, first_ms, last_ms, reason: reason.to_owned() }
     }
+
+    /// Where its own times aren't known, those of what lies before and after it.
+    pub(super) fn between(mut self, before: Option<&Tally>, after: Option<&Tally>) -> Self {
+        let known = |time_ms: &i64| *time_ms != 0;
+        let before_ms = before.map(|tally| tally.last_ms).filter(known);
+        let after_ms = after.map(|tally| tally.first_ms).filter(known);
+        self.first_ms = self.first_ms.or(before_ms).or(after_ms);
+        self.last_ms = self.last_ms.or(after_ms).or(before_ms);
+        self
+    }
 }
 
 /// A record of the new generation.
@@ -72,34 +86,36 @@ impl SledWal {
         if self.readers.peek(first_seq).is_some() {
             return Ok(true);
         }
-        let path = entry.path.clone();
+        let (path, is_database) = (entry.path.clone(), entry.is_database());
         // Opening makes sled cut off what it can't read: what is there is looked at before.
-        let carved = carve::scan(&path.join(DATA_FILE), first_seq.max(self.unread_seq() + 1))
-            .map_err(|source| WalError::Io { operation: "scan", path: path.clone(), source })?;
-        match self.open_whole(&path, last_seq) {
-            Ok((generation, schemas)) => {
-                self.readers.keep(first_seq, generation, schemas);
+        let from = first_seq.max(self.unread_seq() + 1);
+        let carved = is_database.then(|| carve::of(&path, from)).transpose();
+        let carved = carved.map_err(|source| io_error("scan", &path, source))?;
+        let opened = match is_database {
+            true => self.open_whole(&path, last_seq),
+            false => open_packed(&path, last_seq),
+        };
+        match opened {
+            Ok(reader) => {
+                self.readers.keep(first_seq, reader);
                 if let Some(entry) = self.row.get_mut(index) {
                     entry.disk_bytes = sidecar::disk_bytes(&path);
                 }
                 Ok(true)
             }
             Err(Fault::Damaged(reason)) => {
-                self.repair(index, &reason, Some(carved))?;
+                self.repair(index, &reason, carved)?;
                 Ok(false)
             }
             Err(fault) => Err(fault.into_error("open generation", &path)),
         }
     }
 
-    fn open_whole(&mut self, path: &Path, last_seq: u64) -> Result<(Generation, Schemas), Fault> {
+    fn open_whole(&mut self, path: &Path, last_seq: u64) -> Result<Reader, Fault> {
         let generation = self.reserve.give_for(|| Generation::open(&self.disk, path))?;
-        let end = generation.end()?.last_seq.unwrap_or(0);
-        if end < last_seq {
-            return Err(Fault::Damaged(format!("ends with record {end} instead of {last_seq}")));
-        }
+        check_end(generation.end()?.last_seq.unwrap_or(0), last_seq)?;
         let schemas = generation.schemas()?;
-        Ok((generation, schemas))
+        Ok(Reader::Sled(generation, schemas))
     }
 
     /// Replaces a damaged generation of the row by what can be saved of it.
@@ -115,16 +131,20 @@ impl SledWal {
         }
         let Some(entry) = self.row.get(index) else { return Ok(()) };
         let from = entry.first_seq.max(self.unread_seq() + 1);
+        let before = index.checked_sub(1).and_then(|before| self.row.get(before));
+        let newest = self.newest.as_ref().map(|newest| &newest.counts.tally);
+        let after = self.row.get(index + 1).map(|entry| &entry.tally).or(newest);
         let damaged = Damaged {
             path: entry.path.clone(),
             stream: entry.stream,
             entry_first_seq: entry.first_seq,
-            missing: Missing::new(from, entry.last_seq, &entry.tally, reason),
+            missing: Missing::new(from, entry.last_seq, &entry.tally, reason)
+                .between(before.map(|entry| &entry.tally), after),
         };
         self.readers.close(entry.first_seq);
         let carved = match carved {
             Some(carved) => Ok(carved),
-            None => carve::scan(&damaged.path.join(DATA_FILE), from),
+            None => carve::of(&damaged.path, from),
         };
         let carved = carved.map_err(|source| io_error("scan", &damaged.path, source))?;
         self.row[index] = self.rebuild(&damaged, &carved)?;
@@ -146,15 +166,37 @@ impl SledWal {
         }
         let schemas = self.schemas_of(&pieces, carved);
         let aside = damaged.path.with_extension("new");
-        let made = make(&self.disk, &aside, damaged, &pieces, &schemas);
-        let mut entry = made.map_err(|fault| fault.into_error("rebuild generation", &aside))?;
+        let place = damaged.path.with_extension(packed::EXTENSION);
+        let (bytes, tally) = self.pack_pieces(damaged, &pieces, &schemas)?;
+        sidecar::write_aside(&self.disk, &aside, &bytes)
+            .and_then(|()| self.disk.sync_directory(&self.directory))
+            .map_err(|source| io_error("write", &aside, source))?;
         self.put_aside(&damaged.path)?;
         self.disk
-            .rename(&aside, &damaged.path)
+            .rename(&aside, &place)
             .and_then(|()| self.disk.sync_directory(&self.directory))
             .map_err(|source| io_error("rename", &aside, source))?;
-        entry.path.clone_from(&damaged.path);
-        Ok(entry)
+        let (stream, missing) = (damaged.stream, &damaged.missing);
+        let (first_seq, last_seq) = (missing.from, missing.last_seq);
+        let disk_bytes = sidecar::disk_bytes(&place);
+        Ok(Entry { first_seq, last_seq, stream, tally, path: place, disk_bytes, gap: None })
+    }
+
+    fn pack_pieces(
+        &self,
+        damaged: &Damaged,
+        pieces: &[Piece],
+        schemas: &[Arc<EncodedSchema>],
+    ) -> Result<(Vec<u8>, Tally), WalError> {
+        let cursors = self.cursors.iter().map(|(sink, cursor)| (sink.as_str(), cursor.seq));
+        let from = damaged.missing.from;
+        let mut packer = Packer::new(damaged.stream, from, cursors, schemas)?;
+        let mut tally = Tally::default();
+        for Piece { seq, time_ms, samples, bytes, .. } in pieces {
+            packer.put(Item { seq: *seq, time_ms: *time_ms, samples: *samples, bytes });
+            tally.add(*time_ms, *samples);
+        }
+        Ok((packer.finish(tally, schemas)?, tally))
     }
 
     /// Puts a gap in the place of a generation of which nothing is left.
@@ -201,7 +243,7 @@ pub(super) fn find_schemas<'a>(
         if named.iter().all(|id| known.contains_key(id)) {
             break;
         }
-        if let Ok(other) = carve::scan(&path.join(DATA_FILE), u64::MAX) {
+        if let Ok(other) = carve::of(path, u64::MAX) {
             for (id, schema) in other.schemas {
                 if named.contains(&id) {
                     known.entry(id).or_insert(schema);
@@ -211,27 +253,18 @@ pub(super) fn find_schemas<'a>(
     }
 }
 
-/// Makes a generation of pieces, sealed and durable.
-fn make(
-    disk: &Disk,
-    path: &Path,
-    damaged: &Damaged,
-    pieces: &[Piece],
-    schemas: &[Arc<EncodedSchema>],
-) -> Result<Entry, Fault> {
-    let (stream, from) = (damaged.stream, damaged.missing.from);
-    let generation = Generation::create(disk, path, stream, from, std::iter::empty())?;
-    let mut newest = Newest::empty(generation, stream, from);
-    newest.put_schemas(schemas)?;
-    for piece in pieces {
-        newest.put_record(piece.seq, &piece.bytes, piece.kind, piece.time_ms, piece.samples)?;
+fn open_packed(path: &Path, last_seq: u64) -> Result<Reader, Fault> {
+    let packed = Packed::open(path)?;
+    check_end(packed.head().last_seq, last_seq)?;
+    Ok(Reader::Packed(Box::new(packed)))
+}
+
+/// Whether a generation reaches as far as it has to.
+pub(super) fn check_end(found: u64, expected: u64) -> Result<(), Fault> {
+    match found < expected {
+        true => Err(Fault::Damaged(format!("ends with record {found} instead of {expected}"))),
+        false => Ok(()),
     }
-    newest.put_counts()?;
-    newest.sync(&mut Cursors::default())?;
-    let entry = newest.entry(damaged.missing.last_seq);
-    sidecar::write_tail(disk, path, entry.last_seq, &entry.tally)
-        .map_err(|source| Fault::Io(io_error("write", path, source)))?;
-    Ok(entry)
 }
 
 /// The records from `from` to `last_seq` that were carved, and gaps for those that were not.
@@ -291,10 +324,19 @@ pub(super) fn uncertain(reason: &str, from_ms: i64, to_ms: i64) -> Gap {
     damage_gap(&detail, from_ms, to_ms, (0, 0), 0)
 }
 
-/// What lies in a generation as far as it can be carved; for when it wasn't noted.
+/// What lies in a sealed generation, as it was noted, or as far as it can be counted.
 pub(super) fn tally(generation: &Path, first_seq: u64, last_seq: u64) -> Tally {
+    let noted = match packed::is_packed(generation) {
+        true => packed::look(generation).ok().flatten().map(|head| (head.last_seq, head.tally)),
+        false => sidecar::read_tail(generation).map(|tail| (tail.last_seq, Some(tail.tally))),
+    };
+    let noted = noted.filter(|(seq, _)| *seq == last_seq).and_then(|(_, tally)| tally);
+    noted.unwrap_or_else(|| count(generation, first_seq, last_seq))
+}
+
+fn count(generation: &Path, first_seq: u64, last_seq: u64) -> Tally {
     let mut tally = Tally::default();
-    let carved = carve::scan(&generation.join(DATA_FILE), first_seq).unwrap_or_default();
+    let carved = carve::of(generation, first_seq).unwrap_or_default();
     for (seq, bytes) in carved.records.into_iter().take_while(|(seq, _)| *seq <= last_seq) {
         let piece = piece(seq, bytes);
         tally.add(piece.time_ms, piece.samples);

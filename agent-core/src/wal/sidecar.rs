@@ -5,14 +5,15 @@
 //!
 //! ```text
 //! <generation>/head   first seq  stream id 16          written last at creation: no head, never finished
-//! <generation>/tail   last seq   records u64 · samples u64 · first_ms i64 · last_ms i64
+//! <generation>/tail   last seq   tally · stream id 16
 //! <last seq>.gap      last seq   stream id 16 · first seq of what it stands for u64 · payload of the record
 //! last                last seq   stream id 16 · last_ms i64 · cursors
 //!                                rewritten after each append, not synced
 //!
+//! tally               records u64 · samples u64 · first_ms i64 · last_ms i64
 //! cursors             for each sink: bytes of its name u16 · name · seq u64
 //! ```
-//! Numbers are little endian.
+//! Numbers are little endian. What stands last may be absent: older versions wrote less.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +45,9 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// Bytes that [`Tally::encode`] gives.
+    pub(super) const BYTES: usize = 32;
+
     /// Counts one more record.
     pub(super) fn add(&mut self, time_ms: i64, samples: u64) {
         if self.records == 0 {
@@ -54,9 +58,9 @@ impl Tally {
         self.last_ms = time_ms;
     }
 
-    /// 32 bytes.
-    pub(super) fn encode(&self) -> [u8; 32] {
-        let mut bytes = [0; 32];
+    /// For a file.
+    pub(super) fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.records.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.samples.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.first_ms.to_le_bytes());
@@ -130,8 +134,10 @@ pub(super) fn write_tail(
     generation: &Path,
     last_seq: u64,
     tally: &Tally,
+    stream: StreamId,
 ) -> io::Result<()> {
-    write(disk, &generation.join("tail"), last_seq, &tally.encode())
+    let payload = [&tally.encode()[..], stream.as_bytes()].concat();
+    write(disk, &generation.join("tail"), last_seq, &payload)
 }
 
 /// Whether a generation's tail was written.
@@ -139,10 +145,23 @@ pub(super) fn has_tail(generation: &Path) -> bool {
     generation.join("tail").exists()
 }
 
-/// A generation's last seq and tally; `None` if the file is absent or damaged.
-pub(super) fn read_tail(generation: &Path) -> Option<(u64, Tally)> {
+/// What a sealed generation's tail says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// Its last number.
+    pub(super) last_seq: u64,
+    /// What lies in it.
+    pub(super) tally: Tally,
+    /// The stream its records belong to.
+    pub(super) stream: Option<StreamId>,
+}
+
+/// A generation's tail; `None` if the file is absent or damaged.
+pub(super) fn read_tail(generation: &Path) -> Option<Tail> {
     let (last_seq, payload) = read(&generation.join("tail"))?;
-    Some((last_seq, Tally::decode(&payload)?))
+    let (tally, stream) = payload.split_at_checked(Tally::BYTES)?;
+    let stream = stream.try_into().ok().map(StreamId::from_bytes);
+    Some(Tail { last_seq, tally: Tally::decode(tally)?, stream })
 }
 
 /// Where the gap that ends with `last_seq` lies.
@@ -180,58 +199,48 @@ pub(super) fn read_gap(path: &Path) -> Option<StandIn> {
     (first_seq <= last_seq).then_some(StandIn { stream, first_seq, gap })
 }
 
-/// What a log's [`Witness`] said; `None` if it is absent or unreadable.
-pub(super) fn read_last(directory: &Path) -> Option<(StreamId, u64)> {
+/// What a log's [`Witness`] says; `None` if it is absent or unreadable.
+pub(super) fn read_last(directory: &Path) -> Option<Said> {
     let (last_seq, payload) = read(&directory.join(LAST))?;
-    let (stream, _) = payload.split_first_chunk()?;
-    Some((StreamId::from_bytes(*stream), last_seq))
-}
-
-/// The last number that a log's [`Witness`] said, and how far sinks had come; older ones said nothing of
-/// sinks. `None` if it is absent or unreadable.
-pub(super) fn read_cursors(directory: &Path) -> Option<(u64, BTreeMap<String, u64>)> {
-    let (last_seq, payload) = read(&directory.join(LAST))?;
-    let cursors = payload.get(16 + 8..).and_then(decode_cursors);
-    Some((last_seq, cursors.unwrap_or_default()))
-}
-
-/// Removes a gap durably, so that of several the oldest go first, whenever the power is cut; not there is
-/// fine.
-pub(super) fn remove_gap(disk: &Disk, path: &Path) -> io::Result<()> {
-    match disk.remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => disk.sync_directory(path.parent().unwrap_or(path)),
-    }
+    let (stream, rest) = payload.split_first_chunk()?;
+    let (last_ms, cursors) = rest.split_first_chunk().unzip();
+    let last_ms = last_ms.map(|last_ms| i64::from_le_bytes(*last_ms));
+    let cursors = cursors.and_then(decode_cursors).unwrap_or_default();
+    Some(Said { stream: StreamId::from_bytes(*stream), last_seq, last_ms, cursors })
 }
 
 /// The highest durable seq, told apart from the databases: never ahead of them, and behind by at most
 /// one append after a kill, by what the kernel had not yet written after a power cut. A log that ends
 /// before it has lost its end. It knows the time of that record too, when all records are given back,
-/// and how far sinks had come, for who looks from beside.
+/// and how far sinks had come, for when the newest generation is lost.
 #[derive(Debug)]
 pub(super) struct Witness {
     disk: Disk,
     path: PathBuf,
     file: File,
-    /// Number and time of the last record, as it said when it was opened; older ones said no time.
+    /// Number and time of the last record, as it said when it was opened.
     found: Option<(u64, i64)>,
+}
+
+/// What a witness says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    /// The stream of the last record.
+    pub(super) stream: StreamId,
+    /// Its number.
+    pub(super) last_seq: u64,
+    /// Its time in Unix milliseconds; older ones said none.
+    pub(super) last_ms: Option<i64>,
+    /// How far each sink had come.
+    pub(super) cursors: BTreeMap<String, u64>,
 }
 
 impl Witness {
     /// Opens it, and reads what it says.
-    pub(super) fn open(
-        disk: &Disk,
-        directory: &Path,
-    ) -> io::Result<(Self, Option<(StreamId, u64)>)> {
+    pub(super) fn open(disk: &Disk, directory: &Path) -> io::Result<(Self, Option<Said>)> {
         let path = directory.join(LAST);
-        let (mut said, mut found) = (None, None);
-        if let Some((last_seq, payload)) = read(&path)
-            && let Some((stream, rest)) = payload.split_first_chunk()
-        {
-            said = Some((StreamId::from_bytes(*stream), last_seq));
-            let last_ms = rest.first_chunk();
-            found = last_ms.map(|last_ms| (last_seq, i64::from_le_bytes(*last_ms)));
-        }
+        let said = read_last(directory);
+        let found = said.as_ref().and_then(|said| Some((said.last_seq, said.last_ms?)));
         let file = disk.create_file(&path)?;
         Ok((Self { disk: disk.clone(), path, file, found }, said))
     }
@@ -265,8 +274,8 @@ pub(super) fn write(disk: &Disk, path: &Path, seq: u64, payload: &[u8]) -> io::R
     let mut aside = OsString::from(path);
     aside.push(".part");
     let aside = PathBuf::from(aside);
-    let written = disk.write_file(&aside, &bytes).and_then(|file| disk.sync_file(&file, &aside));
-    written.and_then(|()| disk.rename(&aside, path)).inspect_err(|_| {
+    write_aside(disk, &aside, &bytes)?;
+    disk.rename(&aside, path).inspect_err(|_| {
         let _ = disk.remove_file(&aside);
     })?;
     disk.sync_directory(path.parent().unwrap_or(path))
@@ -277,6 +286,26 @@ pub(super) fn read(path: &Path) -> Option<(u64, Vec<u8>)> {
     let bytes = fs::read(path).ok()?;
     let (found, _) = envelope::split_first(&bytes).ok()?;
     (found.kind == Kind::Part).then(|| (found.seq, found.payload.to_vec()))
+}
+
+/// Writes a file that is to take another's place, so that it is whole before it does.
+pub(super) fn write_aside(disk: &Disk, aside: &Path, bytes: &[u8]) -> io::Result<()> {
+    let written = disk.write_file(aside, bytes).and_then(|file| disk.sync_file(&file, aside));
+    written.inspect_err(|_| {
+        let _ = disk.remove_file(aside);
+    })
+}
+
+/// Removes a generation, packed or not, or a gap; not there is fine. It is durable, so that of several
+/// the oldest go first, whenever the power is cut.
+pub(super) fn remove(disk: &Disk, path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return remove_directory(disk, path);
+    }
+    match disk.remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => disk.sync_directory(path.parent().unwrap_or(path)),
+    }
 }
 
 /// Removes a directory so that a crash leaves it whole or marked for removal; not there is fine.
@@ -337,12 +366,13 @@ mod tests {
             detail: String::new(),
         };
         write_head(disk, path, STREAM, 7).unwrap();
-        write_tail(disk, path, 9, &tally).unwrap();
+        write_tail(disk, path, 9, &tally, STREAM).unwrap();
         let stand_in = StandIn { stream: STREAM, first_seq: 2, gap };
         let gap_path = write_gap(disk, path, &stand_in).unwrap();
         assert!(has_head(path));
         assert_eq!(read_head(path), Some((STREAM, 7)));
-        assert_eq!(read_tail(path), Some((9, tally)));
+        let tail = Tail { last_seq: 9, tally, stream: Some(STREAM) };
+        assert_eq!(read_tail(path), Some(tail));
         assert_eq!(read_gap(&gap_path), Some(stand_in));
 
         let flip = |file: &Path| {
@@ -364,14 +394,14 @@ mod tests {
         let (witness, said) = open();
         assert_eq!(said, None);
         for seq in [1, u64::MAX, 5] {
+            // Each is shorter than the one before.
             let cursors = [("hub", 3), ("the other", seq)];
             let some = &cursors[..if seq == 5 { 1 } else { 2 }];
             witness.say(STREAM, seq, -7, some.iter().copied()).unwrap();
         }
         let (witness, said) = open();
-        assert_eq!(said, Some((STREAM, 5)));
         let cursors = BTreeMap::from([("hub".to_owned(), 3)]);
-        assert_eq!(read_cursors(directory.path()), Some((5, cursors)));
+        assert_eq!(said, Some(Said { stream: STREAM, last_seq: 5, last_ms: Some(-7), cursors }));
         let check = |last_seq, held_ms, expected| {
             assert_eq!(witness.last_ms(last_seq, held_ms), expected, "{last_seq} {held_ms:?}");
         };
@@ -387,8 +417,8 @@ mod tests {
         let (disk, directory) = (&Disk::default(), tempfile::tempdir().unwrap());
         write(disk, &directory.path().join("last"), 5, STREAM.as_bytes()).unwrap();
         let (witness, said) = Witness::open(disk, directory.path()).unwrap();
-        assert_eq!(said, Some((STREAM, 5)));
+        let cursors = BTreeMap::new();
+        assert_eq!(said, Some(Said { stream: STREAM, last_seq: 5, last_ms: None, cursors }));
         assert_eq!((witness.last_ms(5, None), witness.last_ms(5, Some(9))), (None, Some(9)));
-        assert_eq!(read_cursors(directory.path()), Some((5, BTreeMap::new())));
     }
 }

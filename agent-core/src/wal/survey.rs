@@ -1,6 +1,7 @@
 //! What lies in a log's directory, from names and small files: nothing is opened, nothing changed.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -12,8 +13,8 @@ use super::{
     generation::DATA_FILE,
     lock,
     log::SledWal,
-    losses, quarantine, reserve, salvage,
-    sidecar::{self, StandIn},
+    losses, packed, quarantine, reserve, salvage,
+    sidecar::{self, Said, StandIn},
 };
 
 /// What lies beside the row.
@@ -33,7 +34,7 @@ pub(super) struct Survey {
     pub(super) foreign: Vec<PathBuf>,
 }
 
-/// A generation's directory or a gap's file.
+/// A generation's directory, or the file of a packed one or of a gap.
 #[derive(Debug)]
 pub(super) struct Stretch {
     /// First number it covers.
@@ -44,12 +45,25 @@ pub(super) struct Stretch {
     pub(super) stream: Option<StreamId>,
     /// The gap, if it is one.
     pub(super) gap: Option<Gap>,
+    /// What a packed generation says of itself.
+    pub(super) packed: Option<packed::Head>,
 }
 
 impl Stretch {
     /// Whether it is a generation that was rebuilt and not yet put in its place.
     pub(super) fn is_rebuilt(&self) -> bool {
         self.gap.is_none() && extension(&self.path) == Some("new")
+    }
+
+    /// Whether it is a generation that was not packed.
+    pub(super) fn is_database(&self) -> bool {
+        self.gap.is_none() && !packed::is_packed(&self.path)
+    }
+
+    /// Its last number, if that is known without the next one.
+    pub(super) fn last_seq(&self) -> Option<u64> {
+        let packed = self.packed.as_ref().map(|head| head.last_seq);
+        packed.or_else(|| self.gap.as_ref().map(|gap| gap.last_seq))
     }
 
     /// First and last number of a gap.
@@ -85,7 +99,13 @@ impl Survey {
         let name = path.file_stem().and_then(|stem| stem.to_str());
         let seq = name.and_then(|name| name.parse().ok()).filter(|seq: &u64| *seq > 0);
         match (extension(&path), seq, name) {
+            (Some("new"), Some(seq), _) if !path.is_dir() => {
+                self.stretches.push(packed_generation(path, seq));
+            }
             (Some("gen" | "new"), Some(seq), _) => self.stretches.push(generation(path, seq)),
+            (Some(packed::EXTENSION), Some(seq), _) => {
+                self.stretches.push(packed_generation(path, seq));
+            }
             (Some("gap"), Some(seq), _) => self.stretches.push(gap(path, seq)),
             (None, _, Some(name)) if BESIDE.contains(&name) => {}
             _ => self.foreign.push(path),
@@ -93,28 +113,83 @@ impl Survey {
     }
 }
 
+/// What is said of the log beside its databases.
+#[derive(Debug)]
+pub(super) struct Notes {
+    pub(super) said: Option<Said>,
+    /// How far sinks had come.
+    pub(super) cursors: BTreeMap<String, u64>,
+}
+
+impl Notes {
+    /// From all that was surveyed, and the witness.
+    pub(super) fn new(stretches: &[Stretch], said: Option<Said>) -> Self {
+        let mut cursors = said.as_ref().map(|said| said.cursors.clone()).unwrap_or_default();
+        for head in stretches.iter().filter_map(|stretch| stretch.packed.as_ref()) {
+            for (sink, &seq) in &head.cursors {
+                let known = cursors.entry(sink.clone()).or_default();
+                *known = seq.max(*known);
+            }
+        }
+        Self { said, cursors }
+    }
+
+    /// The last number that the witness said of a stream.
+    pub(super) fn said_of(&self, stream: StreamId) -> u64 {
+        let said = self.said.as_ref().filter(|said| said.stream == stream);
+        said.map_or(0, |said| said.last_seq)
+    }
+}
+
 fn extension(path: &Path) -> Option<&str> {
     path.extension().and_then(|extension| extension.to_str())
 }
 
-/// Files being written, generations being created, rebuilt or removed. One that was rebuilt is finished
-/// if its tail is there and its place is free. One without a head was never finished, unless records
-/// are in it.
+/// Files being written, generations being created, packed, rebuilt or removed. One that was rebuilt is
+/// finished if it is whole and its place is free. One without a head was never finished, unless records
+/// are in it. One that was packed is not needed any more as a database, if all of it is in the file.
 fn is_unfinished(path: &Path) -> bool {
     let has_traces =
         || carve::scan(&path.join(DATA_FILE), 0).is_ok_and(|carved| carved.traces_to > 0);
+    let beside = |extension| Some(path.with_extension(extension)).filter(|path| path.exists());
     match extension(path) {
         Some("del" | "part") => true,
-        Some("new") => sidecar::read_tail(path).is_none() || path.with_extension("gen").exists(),
-        Some("gen") => !sidecar::has_head(path) && !has_traces(),
+        Some("new") => {
+            beside("gen").is_some() || beside(packed::EXTENSION).is_some() || !is_whole(path)
+        }
+        Some("gen") => match beside(packed::EXTENSION) {
+            Some(file) => is_whole(&file),
+            None => !sidecar::has_head(path) && !has_traces(),
+        },
+        Some(packed::EXTENSION) => beside("gen").is_some() && !is_whole(path),
         _ => false,
+    }
+}
+
+/// Whether a rebuilt or packed generation is all there. What the disk doesn't let us see may be.
+fn is_whole(path: &Path) -> bool {
+    match path.is_dir() {
+        true => sidecar::read_tail(path).is_some(),
+        false => packed::is_whole(path).unwrap_or(true),
     }
 }
 
 fn generation(path: PathBuf, seq: u64) -> Stretch {
     let head = sidecar::read_head(&path);
     let first_seq = head.map_or(seq, |(_, first)| first.max(seq));
-    Stretch { first_seq, path, stream: head.map(|(stream, _)| stream), gap: None }
+    let stream = head.map(|(stream, _)| stream);
+    let stream = stream.or_else(|| sidecar::read_tail(&path)?.stream);
+    Stretch { first_seq, path, stream, gap: None, packed: None }
+}
+
+fn packed_generation(path: PathBuf, seq: u64) -> Stretch {
+    let packed = packed::look(&path).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "can't read a generation of the log yet");
+        None
+    });
+    let first_seq = packed.as_ref().map_or(seq, |head| head.first_seq.max(seq));
+    let stream = packed.as_ref().map(|head| head.stream);
+    Stretch { first_seq, path, stream, gap: None, packed }
 }
 
 fn gap(path: PathBuf, seq: u64) -> Stretch {
@@ -124,7 +199,7 @@ fn gap(path: PathBuf, seq: u64) -> Stretch {
         StandIn { stream: SledWal::new_stream(), first_seq: seq, gap }
     });
     let StandIn { stream, first_seq, gap } = stand_in;
-    Stretch { first_seq, path, stream: Some(stream), gap: Some(gap) }
+    Stretch { first_seq, path, stream: Some(stream), gap: Some(gap), packed: None }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
+pub mod damaged;
+
 use std::{path::Path, sync::Arc};
 
 use agent_core::{

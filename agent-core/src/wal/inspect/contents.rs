@@ -15,8 +15,8 @@ use crate::{
     wal::{
         WalError,
         carve::Carved,
+        ending::{Ending, damage_times},
         generation::Fault,
-        open::{Ending, damage_times},
         salvage::{self, Missing},
         sidecar::{self, Tally},
     },
@@ -78,8 +78,11 @@ impl StoppedLog {
             Ok((records, schemas)) => Ok(whole(place, records, schemas, &carved)),
             Err(Fault::Io(error)) => Err(error),
             Err(Fault::Damaged(reason)) => {
-                let tally = tally(place);
-                let missing = Missing::new(first_seq, last_seq, &tally, &reason);
+                let index = self.places.iter().position(|other| other == place).unwrap_or(0);
+                let before = index.checked_sub(1).and_then(|index| self.places.get(index));
+                let (before, after) = (before.map(tally), self.places.get(index + 1).map(tally));
+                let missing = Missing::new(first_seq, last_seq, &tally(place), &reason)
+                    .between(before.as_ref(), after.as_ref());
                 Ok(self.salvaged(place, carved, &missing))
             }
         }
@@ -174,9 +177,7 @@ fn tally(place: &Place) -> Tally {
     if let What::Gap(gap) = &place.what {
         return Tally { records: 1, samples: 0, first_ms: gap.from_ms, last_ms: gap.from_ms };
     }
-    let tail = sidecar::read_tail(&place.path).filter(|(seq, _)| *seq == place.last_seq);
-    let counted = || salvage::tally(&place.path, place.first_seq, place.last_seq);
-    tail.map_or_else(counted, |(_, tally)| tally)
+    salvage::tally(&place.path, place.first_seq, place.last_seq)
 }
 
 fn check(record: &LogRecord, schemas: &SchemaMap) -> Result<(), String> {

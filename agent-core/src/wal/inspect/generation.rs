@@ -1,6 +1,6 @@
 //! One generation, read as an agent would read it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use wire::StreamId;
 
@@ -12,7 +12,9 @@ use crate::{
         WalError,
         carve::{self, Carved},
         disk::Disk,
-        generation::{DATA_FILE, End, Fault, Generation, Schemas},
+        generation::{End, Fault, Generation, Schemas},
+        packed::{self, Packed},
+        salvage::check_end,
     },
 };
 
@@ -20,8 +22,8 @@ const ALL: BatchLimits = BatchLimits { records: usize::MAX, bytes: usize::MAX };
 
 /// The whole records and schemas in a generation's bytes, from number `from` on.
 pub(super) fn raw(path: &Path, from: u64) -> Result<Carved, WalError> {
-    let path = path.join(DATA_FILE);
-    carve::scan(&path, from).map_err(|source| WalError::Io { operation: "scan", path, source })
+    let path = path.to_owned();
+    carve::of(&path, from).map_err(|source| WalError::Io { operation: "scan", path, source })
 }
 
 /// Everything that a sealed generation was made to hold, or why it doesn't give that.
@@ -30,11 +32,14 @@ pub(super) fn sealed(
     first_seq: u64,
     last_seq: u64,
 ) -> Result<(Vec<LogRecord>, Schemas), Fault> {
+    if packed::is_packed(path) {
+        // It lies in one file, which reading doesn't change.
+        let mut packed = Packed::open(path)?;
+        check_end(packed.head().last_seq, last_seq)?;
+        return Ok((packed.read(first_seq, last_seq, ALL)?, Arc::clone(packed.schemas())));
+    }
     on_copy(path, |generation| {
-        let end = generation.end()?.last_seq.unwrap_or(0);
-        if end < last_seq {
-            return Err(Fault::Damaged(format!("ends with record {end} instead of {last_seq}")));
-        }
+        check_end(generation.end()?.last_seq.unwrap_or(0), last_seq)?;
         let schemas = generation.schemas()?;
         Ok((generation.read(first_seq, last_seq, ALL)?, schemas))
     })

@@ -36,16 +36,15 @@ pub use summary::{
     GapState, PlaceState, Quarantined, SinkState, State, StreamState, Summary, Totals,
 };
 pub use verify::{Checked, Finding, Verdict};
-use wire::StreamId;
 
 use super::{
     WalError,
     disk::Disk,
+    ending::Ending,
     lock::Visit,
     losses::Losses,
-    open::Ending,
     sidecar,
-    survey::{Survey, survey},
+    survey::{Notes, Survey, survey},
 };
 use crate::Batch;
 
@@ -62,8 +61,8 @@ pub struct StoppedLog {
     cursors: BTreeMap<String, u64>,
     /// What best-effort sinks lost and have not been told.
     losses: Losses,
-    /// What the witness says.
-    said: Option<(StreamId, u64)>,
+    /// What is said of it beside its databases.
+    notes: Notes,
     /// How the newest generation ends; [`Ending::Whole`] if there is none.
     ending: Ending,
 }
@@ -136,7 +135,7 @@ impl StoppedLog {
             foreign,
             cursors: BTreeMap::new(),
             losses: Losses::open(&Disk::default(), directory),
-            said: sidecar::read_last(directory),
+            notes: Notes::new(&stretches, sidecar::read_last(directory)),
             ending: Ending::Whole,
         };
         log.find_places(stretches)?;
@@ -189,7 +188,8 @@ fn check_is_log(directory: &Path) -> Result<(), NotALog> {
         let number =
             |stem: &str| !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
         let numbered = |suffix: &str| name.strip_suffix(suffix).is_some_and(number);
-        ["lock", "last"].contains(&name) || [".gen", ".gap", ".new"].into_iter().any(numbered)
+        ["lock", "last"].contains(&name)
+            || [".gen", ".pack", ".gap", ".new"].into_iter().any(numbered)
     };
     let entries = match directory.read_dir() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -214,6 +214,7 @@ fn check_is_log(directory: &Path) -> Result<(), NotALog> {
     } else if is_empty {
         "it is empty, no agent has written to it".to_owned()
     } else {
-        "neither `lock` nor `last` nor a generation (`<number>.gen`) lies in it".to_owned()
+        "neither `lock` nor `last` nor a generation (`<number>.gen`, `<number>.pack`) lies in it"
+            .to_owned()
     }))
 }

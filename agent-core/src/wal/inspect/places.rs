@@ -9,9 +9,9 @@ use wire::{Gap, StreamId};
 use super::{StoppedLog, generation};
 use crate::wal::{
     WalError,
+    ending::{END_GONE, Ending, ending, is_end_gone},
     generation::Fault,
-    open::{Ending, ending},
-    sidecar,
+    packed, sidecar,
     survey::Stretch,
 };
 
@@ -24,7 +24,7 @@ pub struct Place {
     pub last_seq: u64,
     /// The stream its records belong to; all zeros if nothing says which.
     pub stream: StreamId,
-    /// Where: a generation's directory or a gap's file.
+    /// Where: a generation's directory, or the file of a packed one or of a gap.
     pub path: PathBuf,
     /// Bytes on disk.
     pub disk_bytes: u64,
@@ -66,17 +66,18 @@ impl StoppedLog {
     /// Finds places, cursors and how the log ends.
     pub(super) fn find_places(&mut self, mut stretches: Vec<Stretch>) -> Result<(), WalError> {
         let latest = stretches.iter().rev().find_map(|stretch| stretch.stream);
-        let newest = stretches.pop_if(|last| last.gap.is_none());
+        let newest = stretches.pop_if(|last| last.is_database());
         let mut next_seq = newest.as_ref().map(|newest| newest.first_seq);
         for stretch in stretches.into_iter().rev() {
-            let before_next = next_seq.map_or(stretch.first_seq, |next| next - 1);
+            let own = stretch.last_seq().unwrap_or(stretch.first_seq);
+            let last_seq = next_seq.map_or(own, |next| next - 1);
             next_seq = Some(stretch.first_seq);
-            self.places.push(sealed(stretch, before_next, latest)?);
+            self.places.push(sealed(stretch, last_seq, latest)?);
         }
         self.places.reverse();
         match newest {
             Some(newest) => self.find_newest(newest, latest)?,
-            None => self.find_cursors()?,
+            None => self.find_end()?,
         }
         let given_back_to = self.places.first().map_or(0, |place| place.first_seq - 1);
         // As when they are registered: a required sink had taken what was given back.
@@ -92,7 +93,7 @@ impl StoppedLog {
         let before = self.places.last().map(|place| place.stream);
         let stored = asked.as_ref().ok().map(|newest| newest.stream);
         let stream = head.or(stored).or(before).or(latest);
-        let said = self.said.filter(|(said, _)| Some(*said) == stream).map_or(0, |(_, seq)| seq);
+        let said = stream.map_or(0, |stream| self.notes.said_of(stream));
         let reach = said.max(carved.traces_to).max(first_seq - 1);
         let mut last_seq = reach.max(first_seq);
         self.ending = match asked {
@@ -118,19 +119,36 @@ impl StoppedLog {
         Ok(())
     }
 
-    /// Cursors as the last readable generation of the row has them, where that is further than what is
-    /// known.
+    /// How a log without a newest generation ends.
+    fn find_end(&mut self) -> Result<(), WalError> {
+        if let Some(last) = self.places.last() {
+            let said = self.notes.said_of(last.stream);
+            if is_end_gone(last.last_seq, said, matches!(last.what, What::Gap(_))) {
+                self.ending = Ending::Lost(END_GONE.to_owned());
+            }
+        }
+        self.find_cursors()
+    }
+
+    /// Cursors as they were noted beside the databases, where that is further than what is known; if
+    /// nothing was, as the last readable sealed database has them.
     fn find_cursors(&mut self) -> Result<(), WalError> {
-        for place in self.places.iter().rev().filter(|place| place.what == What::Sealed) {
+        for (sink, &seq) in &self.notes.cursors {
+            let cursor = self.cursors.entry(sink.clone()).or_insert(seq);
+            *cursor = seq.max(*cursor);
+        }
+        if !self.cursors.is_empty() {
+            return Ok(());
+        }
+        let is_asked =
+            |place: &&Place| place.what == What::Sealed && !packed::is_packed(&place.path);
+        for place in self.places.iter().rev().filter(is_asked) {
             let found = match generation::cursors(&place.path) {
                 Ok(found) => found,
                 Err(Fault::Damaged(_)) => continue,
                 Err(Fault::Io(error)) => return Err(error),
             };
-            for (sink, seq) in found {
-                let cursor = self.cursors.entry(sink).or_insert(seq);
-                *cursor = seq.max(*cursor);
-            }
+            self.cursors = found;
             return Ok(());
         }
         Ok(())
@@ -140,17 +158,21 @@ impl StoppedLog {
 /// A generation that is not the newest, or a gap.
 fn sealed(
     mut stretch: Stretch,
-    before_next: u64,
+    last_seq: u64,
     latest: Option<StreamId>,
 ) -> Result<Place, WalError> {
     if let Some(gap) = stretch.gap.take() {
         let stream = stretch.stream;
         return Ok(Place::new(stretch, gap.last_seq, stream, What::Gap(gap)));
     }
-    let stream = match stretch.stream.map_or_else(|| generation::stream(&stretch.path), Ok) {
+    let asked = || match stretch.is_database() {
+        true => generation::stream(&stretch.path),
+        false => Err(Fault::Damaged(String::new())),
+    };
+    let stream = match stretch.stream.map_or_else(asked, Ok) {
         Ok(stream) => Some(stream),
         Err(Fault::Damaged(_)) => latest,
         Err(Fault::Io(error)) => return Err(error),
     };
-    Ok(Place::new(stretch, before_next, stream, What::Sealed))
+    Ok(Place::new(stretch, last_seq, stream, What::Sealed))
 }

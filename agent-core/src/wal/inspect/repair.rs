@@ -68,14 +68,14 @@ impl SledWal {
         if !self.open_reader(index)? {
             return Ok(false);
         }
-        let Some((generation, _)) = self.readers.get(first_seq) else { return Ok(false) };
-        match generation.read(from.max(first_seq), last_seq, ALL) {
+        let Some(reader) = self.readers.get(first_seq) else { return Ok(false) };
+        match reader.read(from.max(first_seq), last_seq, ALL) {
             Ok(_) => Ok(true),
             Err(Fault::Damaged(reason)) => {
                 self.repair(index, &reason, None)?;
                 Ok(false)
             }
-            Err(fault) => Err(fault.into_error("read", generation.path())),
+            Err(fault) => Err(fault.into_error("read", reader.path())),
         }
     }
 

@@ -9,9 +9,9 @@ use wire::Gap;
 
 use super::{Contents, InspectError, Place, StoppedLog, What};
 use crate::wal::{
+    ending::Ending,
     losses::{self, Losses},
-    open::Ending,
-    sidecar,
+    packed, sidecar,
 };
 
 /// Refused records of one generation that are told one by one.
@@ -181,8 +181,9 @@ impl StoppedLog {
 
     fn check_end(&self, verdict: &mut Verdict) {
         if self.places().is_empty()
-            && let Some((_, last_seq)) = self.said
+            && let Some(said) = &self.notes.said
         {
+            let last_seq = said.last_seq;
             let what = format!("says that record {last_seq} was written, and nothing is left");
             verdict.damage(sidecar::LAST, what, "another stream begins, with a gap", 0);
             verdict.begins_stream = true;
@@ -194,8 +195,29 @@ impl StoppedLog {
                 let what = "ends with an append that was cut short";
                 verdict.note(path, what, "it is sealed there; nothing that was durable is lost");
             }
-            Ending::Lost(_) => verdict.begins_stream = true,
+            Ending::Lost(_) => {
+                verdict.begins_stream = true;
+                self.check_newest_gone(verdict);
+            }
         }
+    }
+
+    fn check_newest_gone(&self, verdict: &mut Verdict) {
+        let Some(last) = self.places().last().filter(|last| last.what != What::Newest) else {
+            return;
+        };
+        let said = self.notes.said_of(last.stream).max(last.last_seq);
+        let what = format!(
+            "is the last that is left, and {} after it were written",
+            count(said - last.last_seq, "record")
+        );
+        let lost = self.still_wanted(last.last_seq + 1, said);
+        verdict.damage(
+            &last.name(),
+            what,
+            "a gap stands for them, and another stream begins",
+            lost,
+        );
     }
 
     fn check_beside(&self, verdict: &mut Verdict) {
@@ -217,7 +239,7 @@ impl StoppedLog {
             verdict.damage(losses::FILE_NAME, what, "their cursors tell them how much", 0);
         }
         let last = self.directory().join(sidecar::LAST);
-        if self.said.is_none() && last.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+        if self.notes.said.is_none() && last.metadata().is_ok_and(|metadata| metadata.len() > 0) {
             let what = "is unreadable, as a power cut may leave it";
             verdict.note(&last, what, "it is written anew with the next record");
         }
@@ -230,6 +252,9 @@ impl StoppedLog {
 }
 
 fn check_small_files(verdict: &mut Verdict, place: &Place, name: &str) {
+    if packed::is_packed(&place.path) {
+        return;
+    }
     if sidecar::read_head(&place.path).is_none() {
         let what = match sidecar::has_head(&place.path) {
             true => "is unreadable",
