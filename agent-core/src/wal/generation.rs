@@ -164,7 +164,7 @@ impl Generation {
         let conf = path.join("conf");
         let synced = File::open(&conf)
             .and_then(|file| disk.sync_file(&file, &conf))
-            // The head says that all else is there.
+            // The head says that all else is there: its name must not be durable before theirs.
             .and_then(|()| disk.sync_directory(path))
             .and_then(|()| sidecar::write_head(disk, path, stream, first_seq))
             .and_then(|()| disk.sync_directory(path.parent().unwrap_or(path)));
