@@ -114,7 +114,8 @@ fn a_log_that_cannot_be_read_says_what_to_do() {
         .unwrap();
     let Some(said) = as_another(log.command(&["verify"])) else { return };
     assert_eq!(said.code, 3, "{said:?}");
-    let (why, which) = ("run it as the one that the log belongs to, or as root", "/00000000000000000001.");
+    let (why, which) =
+        ("run it as the one that the log belongs to, or as root", "/00000000000000000001.");
     assert!(said.err.contains(why) && said.err.contains(which), "{}", said.err);
 }
 

@@ -10,7 +10,7 @@ use std::{
 use wire::{GapReason, StreamId};
 
 use super::{
-    super::{SledWal, Wal, WalError, disk::Disk, log::Bounds},
+    super::{SledWal, Wal, WalError, disk::Disk, log::Bounds, packed::is_packed},
     support::{ALL, Seen, append_with, drain, payload},
 };
 use crate::sink::Delivery;
@@ -32,6 +32,8 @@ pub(super) struct Known {
     pub(super) acked: [Acked; 3],
     /// Up to here records may have been dropped by the bound.
     pub(super) dropped_to: u64,
+    /// Most packed generations that there were at once.
+    pub(super) packed: usize,
     stream: Option<StreamId>,
 }
 
@@ -94,12 +96,14 @@ impl Known {
         let seed = self.tried.pop();
         self.tried.clear();
         self.records.insert(self.last_seq() + 1, seed.into_iter().collect());
-        self.look_for_drops(wal);
+        self.look_at(wal);
         self.flushed();
     }
 
-    /// What was dropped shows as gaps.
-    pub(super) fn look_for_drops(&mut self, wal: &SledWal) {
+    /// What was dropped shows as gaps, and some of what is sealed is packed.
+    pub(super) fn look_at(&mut self, wal: &SledWal) {
+        let packed = wal.row.iter().filter(|entry| is_packed(&entry.path)).count();
+        self.packed = self.packed.max(packed);
         let gaps = wal.row.iter().filter(|entry| entry.gap.is_some());
         let dropped_to = gaps.map(|entry| entry.last_seq).max().unwrap_or(0);
         self.dropped_to = self.dropped_to.max(dropped_to);

@@ -11,7 +11,7 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use super::{
-    super::{SledWal, Wal as _, disk::Disk, packed::is_packed},
+    super::{SledWal, Wal as _, disk::Disk},
     known::{Known, SINKS, log_path},
     medium::{Ignored, Medium},
     support::{Random, append_with, copy, fast_directory, payload, schema, seen},
@@ -35,8 +35,6 @@ struct Life {
     random: Random,
     ignored: Ignored,
     verdicts: Vec<Result<(), String>>,
-    /// Most packed generations that there were.
-    packed: usize,
 }
 
 impl Life {
@@ -53,7 +51,6 @@ impl Life {
             random: Random(seed),
             ignored,
             verdicts: Vec::new(),
-            packed: 0,
         };
         life.open();
         life
@@ -97,9 +94,7 @@ impl Life {
         let schemas = &schemas[..self.random.below(3) as usize];
         let payload = payload(seed, self.known.record_bytes);
         assert_eq!(append_with(wal, seq, &payload, schemas).unwrap(), seq);
-        self.known.look_for_drops(wal);
-        let packed = wal.row.iter().filter(|entry| is_packed(&entry.path)).count();
-        self.packed = self.packed.max(packed);
+        self.known.look_at(wal);
         match self.is_cut() {
             true => self.open(),
             false => self.wal.iter().for_each(|wal| self.known.appended(wal)),
@@ -186,9 +181,9 @@ fn cuts(record_bytes: usize, count: usize, ignored: Ignored) -> Vec<String> {
     eprintln!(
         "{} records, {dropped_to} dropped, {given_back_to} given back, {} generations packed",
         life.known.last_seq(),
-        life.packed
+        life.known.packed
     );
-    let did_all = dropped_to > 0 && given_back_to > 0 && life.trees > 4 && life.packed > 1;
+    let did_all = dropped_to > 0 && given_back_to > 0 && life.trees > 4 && life.known.packed > 1;
     assert!(ignored != Ignored::Nothing || did_all);
     life.verdicts.into_iter().filter_map(Result::err).collect()
 }
