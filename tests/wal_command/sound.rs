@@ -34,6 +34,8 @@ fn a_sound_log_is_described() {
         assert_eq!(place["to_ms"], time_ms(next - 1), "{place}");
     }
     assert_eq!(next, RECORDS + 1);
+    let is_packed = |place: &&Value| place["state"] == "packed";
+    assert!(places.iter().filter(is_packed).count() >= 2, "what waits long is packed: {summary}");
     assert_eq!(places.last().unwrap()["state"], "newest");
     let held = RECORDS + 1 - places[0]["first_seq"].as_u64().unwrap();
     assert_eq!(summary["totals"]["records"], held);

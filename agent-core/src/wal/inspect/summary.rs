@@ -13,7 +13,7 @@ use crate::{
     clock,
     quarantine::Refusals,
     wal::{
-        WalError, quarantine, reserve,
+        WalError, packed, quarantine, reserve,
         salvage::{self, Piece},
         sidecar::{self, Tally},
     },
@@ -92,6 +92,8 @@ pub enum State {
     Newest,
     /// A generation that is only read.
     Sealed,
+    /// A sealed generation that was packed into one compressed file.
+    Packed,
     /// A gap in the place of what was dropped.
     Gap,
 }
@@ -103,6 +105,7 @@ impl State {
         match self {
             Self::Newest => "newest",
             Self::Sealed => "sealed",
+            Self::Packed => "packed",
             Self::Gap => "gap",
         }
     }
@@ -269,6 +272,7 @@ impl PlaceState {
             name: place.name(),
             state: match place.what {
                 What::Newest => State::Newest,
+                What::Sealed if packed::is_packed(&place.path) => State::Packed,
                 What::Sealed => State::Sealed,
                 What::Gap(_) => State::Gap,
             },
