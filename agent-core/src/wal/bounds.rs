@@ -84,6 +84,7 @@ impl SledWal {
             samples: lost.samples,
             detail: detail.to_owned(),
         };
+        let last_seq = entry.last_seq;
         let stand_in = StandIn { stream: entry.stream, first_seq: entry.first_seq, gap };
         let mut written = sidecar::write_gap(&self.disk, &self.directory, &stand_in);
         if written.is_err() && self.reserve.release() {
@@ -93,6 +94,8 @@ impl SledWal {
             Ok(path) => path,
             Err(error) => {
                 tracing::warn!(%error, "can't note a gap, so nothing is dropped");
+                // What may be there of it would be believed when the log is next opened.
+                let _ = sidecar::remove(&self.disk, &sidecar::gap_path(&self.directory, last_seq));
                 return false;
             }
         };

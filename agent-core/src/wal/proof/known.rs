@@ -179,6 +179,8 @@ impl Known {
 
     fn look(mut self, path: &Path, sinks: &[usize]) {
         let bounds = self.bounds();
+        // A drop may have failed on the way, and a cut then makes it true.
+        self.dropped_to = self.dropped_to.max(last_gap(path));
         let open = || SledWal::open_on(Disk::default(), path, bounds).unwrap();
         let mut wal = open();
         self.opened(&mut wal).unwrap();
@@ -200,6 +202,13 @@ impl Known {
 /// The log's directory and the one above are made by the log.
 pub(super) fn log_path(root: &Path) -> PathBuf {
     root.join("state/wal")
+}
+
+/// The last number of a gap's file.
+fn last_gap(log: &Path) -> u64 {
+    let names = fs::read_dir(log).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let gaps = names.filter_map(|name| name.to_str()?.strip_suffix(".gap")?.parse().ok());
+    gaps.max().unwrap_or(0)
 }
 
 /// What lies in a directory, and below.
