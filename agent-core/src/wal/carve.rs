@@ -1,9 +1,9 @@
 //! Finds records in the raw bytes of a generation, without its database. (One that is packed has frames
 //! instead: see [`packed`].)
 //!
-//! Everything the log writes to a database is an envelope with a magic and a checksum, or, where it was split, a
-//! beginning that says how long it is and parts that are envelopes. So whatever the damage around it,
-//! an undamaged record is found. sled moves pages: the same record may lie in the file several times;
+//! Everything the log writes to a database is an envelope with a magic and a checksum, or, where it was
+//! split, a beginning that says how long it is and parts that are envelopes. So whatever the damage
+//! around it, an undamaged record is found. sled moves pages: the same record may lie in the file several times;
 //! a number is used once in a generation, so every whole one is as good as the other.
 
 use std::{
