@@ -1,6 +1,6 @@
 //! From a configuration to what it asks for: the only file that names every collector and every sink.
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use agent_core::{
     Plan, PlannedCollector, PlannedSink, Registration, Sink, Status,
@@ -11,7 +11,7 @@ use agent_core::{
     wal::WalOptions,
 };
 use anyhow::{Context as _, Result};
-use collectors::REGISTRY;
+use collectors::{Environment, REGISTRY};
 use settings::Size;
 use sinks::{FileConfig, FileSink, Format, HttpConfig, HttpSink, Identity, StdoutSink};
 use wire::{AgentId, InstanceId};
@@ -95,17 +95,50 @@ impl Assembly {
 /// # Errors
 /// Names the option that can't be used.
 pub(crate) fn collectors(config: &Config) -> Result<Vec<PlannedCollector>, BuildError> {
-    let (roots, default) = (config.roots(), CollectorConfig::default());
-    let configured = |line: &Registration| config.collectors.get(line.name).unwrap_or(&default);
-    let lines = REGISTRY.iter().map(|line| (line, configured(line)));
-    let enabled = lines.filter(|(line, config)| config.enabled.unwrap_or(line.default_enabled));
-    enabled
-        .map(|(line, config)| {
-            let collector = collectors::build(line, &roots, &config.options)?;
-            let interval = config.interval.map(Duration::from);
-            Ok(PlannedCollector { name: line.name.to_owned(), interval, collector })
-        })
-        .collect()
+    let roots = config.roots();
+    let choice = Choice::of(config);
+    let built = choice.lines.iter().map(|(line, config)| {
+        let collector = collectors::build(line, &roots, &config.options)?;
+        let interval = config.interval.map(Duration::from);
+        Ok(PlannedCollector { name: line.name.to_owned(), interval, collector })
+    });
+    built.collect()
+}
+
+/// Which collectors are on.
+pub(crate) struct Choice {
+    /// What the host is.
+    pub(crate) environment: Environment,
+    lines: Vec<(&'static Registration, CollectorConfig)>,
+    /// What would be on elsewhere, by why it is off here.
+    pub(crate) unfit: BTreeMap<&'static str, Vec<&'static str>>,
+}
+
+impl Choice {
+    /// As configured; what isn't, as the registry has it, unless it can't be right on this host.
+    pub(crate) fn of(config: &Config) -> Self {
+        let environment = Environment::detect(&config.roots());
+        let mut choice = Self { environment, lines: Vec::new(), unfit: BTreeMap::new() };
+        for line in REGISTRY {
+            let configured = config.collectors.get(line.name).cloned().unwrap_or_default();
+            let objection = choice.environment.objection(line.name);
+            match (configured.enabled.unwrap_or(line.default_enabled), objection) {
+                (true, Some(why)) if configured.enabled.is_none() => {
+                    choice.unfit.entry(why).or_default().push(line.name);
+                }
+                (true, _) => choice.lines.push((line, configured)),
+                (false, _) => {}
+            }
+        }
+        choice
+    }
+
+    /// One sentence for each reason to be off.
+    pub(crate) fn unfit_in_words(&self) -> impl Iterator<Item = String> {
+        self.unfit
+            .iter()
+            .map(|(why, names)| format!("off here unless switched on: {}: {why}", names.join(", ")))
+    }
 }
 
 /// Switches on every collector there is, with the options it has.

@@ -10,7 +10,11 @@ use agent_core::{
 };
 use anyhow::Result;
 
-use crate::{assemble, cli::Arguments, load};
+use crate::{
+    assemble::{self, Choice},
+    cli::Arguments,
+    load,
+};
 
 /// Says whether the configuration is good.
 ///
@@ -20,6 +24,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let config = load(arguments)?.config;
     config.require_sinks()?;
     let collectors = assemble::collectors(&config)?.len();
+    let choice = Choice::of(&config);
     assemble::check_sinks(&config)?;
     let sinks: Vec<&str> = config.sinks.keys().map(String::as_str).collect();
     let mut out = io::stdout().lock();
@@ -29,6 +34,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         config.interval,
         sinks.join(", ")
     )?;
+    writeln!(out, "this host is {}", choice.environment)?;
+    for sentence in choice.unfit_in_words() {
+        writeln!(out, "  {sentence}")?;
+    }
     Ok(say_prospects(&config, &sinks, &mut out)?)
 }
 

@@ -18,7 +18,7 @@ use anyhow::Result;
 use sinks::render::{Block, Content, Format, Heading};
 use wire::EncodedSchema;
 
-use crate::assemble;
+use crate::assemble::{self, Choice};
 
 type Collected = (Arc<EncodedSchema>, Vec<f64>);
 
@@ -28,6 +28,9 @@ type Collected = (Arc<EncodedSchema>, Vec<f64>);
 /// When a collector can't be built, or standard output refuses. A collector that fails is told on
 /// standard error and by `node_scrape_collector_success`.
 pub(crate) fn run(config: &Config, format: Format) -> Result<()> {
+    for sentence in Choice::of(config).unfit_in_words() {
+        eprintln!("{sentence}");
+    }
     let mut runner = Runner::new(assemble::collectors(config)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let time_ms = SystemClock.now_ms();

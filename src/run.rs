@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     VERSION,
-    assemble::{self, Assembly},
+    assemble::{self, Assembly, Choice},
     cli::Arguments,
     load,
     logging::{self, Logging},
@@ -47,6 +47,7 @@ async fn supervise(
         version = VERSION, agent_id = %agent.id(), data_dir = %current.config.data_dir.display(),
         interval = %current.config.interval, "agent started"
     );
+    say_choice(&current.config);
     let mut plan = assembly.plan(&current.config)?;
     loop {
         let mut next = None;
@@ -72,6 +73,16 @@ async fn supervise(
     }
     tracing::info!("agent stopped");
     Ok(())
+}
+
+/// What the host is, and which collectors are off for it.
+fn say_choice(config: &Config) {
+    let choice = Choice::of(config);
+    tracing::info!(host = %choice.environment, "host environment");
+    for (why, names) in &choice.unfit {
+        let collectors = names.join(", ");
+        tracing::info!(collectors, why, "off on this kind of host, unless switched on");
+    }
 }
 
 fn open(config: &Config) -> Result<Agent> {
@@ -130,6 +141,7 @@ fn change_over(
     match assembly.plan(&new.config) {
         Ok(plan) => {
             logging.set(&new.config.log.level)?;
+            say_choice(&new.config);
             Ok((plan, new))
         }
         Err(error) => {

@@ -61,7 +61,10 @@ fn once_runs_every_collector_if_told_to() {
     let all: Vec<_> = collectors::REGISTRY.iter().map(|line| line.name).collect();
     assert_eq!(ran(&["once", "--all-collectors"]), all);
     let is_on = |name: &str| !["loadavg", "uname"].contains(&name);
-    let defaults = collectors::REGISTRY.iter().filter(|line| line.default_enabled);
+    let host = collectors::Environment::detect(&agent_core::Roots::default());
+    let fits = |name: &str| host.objection(name).is_none();
+    let defaults = collectors::REGISTRY.iter();
+    let defaults = defaults.filter(|line| line.default_enabled && fits(line.name));
     let rest: Vec<_> = defaults.map(|line| line.name).filter(|name| is_on(name)).collect();
     assert_eq!(ran(&["once"]), rest);
 }
@@ -143,4 +146,28 @@ fn no_sink_says_what_to_do() {
     let output = agent(&["run"], &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("SERVER_URL"), "{output:?}");
+}
+
+#[test]
+fn what_cannot_be_right_here_is_off_and_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    fs::create_dir_all(root.join("run/systemd")).unwrap();
+    fs::write(root.join("run/systemd/container"), "systemd-nspawn\n").unwrap();
+    let flag = ["--rootfs", root.to_str().unwrap()];
+    let said = text(&agent(&[&["check-config"][..], &flag].concat(), &[HUB]).stdout);
+    assert!(said.contains("this host is a container (systemd-nspawn)"), "{said}");
+    let off = said.lines().find(|line| line.contains("dmi")).unwrap();
+    assert!(off.contains("off here unless switched on") && off.contains("thermal_zone"), "{off}");
+
+    let on = ("HOLDFAST_COLLECTORS_DMI_ENABLED", "true");
+    let said = text(&agent(&[&["check-config"][..], &flag].concat(), &[HUB, on]).stdout);
+    assert!(said.contains("thermal_zone") && !said.contains("dmi"), "{said}");
+
+    let output = agent(&[&["once"][..], &flag].concat(), &[on]);
+    let (page, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(said.contains("off here unless switched on"), "{said}");
+    assert!(page.contains(r#"node_scrape_collector_success{collector="dmi"}"#));
+    assert!(!page.contains(r#"collector="thermal_zone""#));
+    assert!(page.contains(r#"container="systemd-nspawn""#), "the metric tells too");
 }

@@ -27,6 +27,7 @@ mod diskstats;
 mod dmi;
 mod edac;
 mod entropy;
+mod environment;
 mod exposition;
 mod filefd;
 mod filesystem;
@@ -70,7 +71,8 @@ mod uname;
 mod vmstat;
 mod watchdog;
 
-pub use page::page;
+pub use environment::{Environment, HostKind};
+pub use page::{node_exporter_default, page};
 pub use registry::REGISTRY;
 
 /// The collector of that name.

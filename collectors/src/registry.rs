@@ -12,6 +12,7 @@ pub static REGISTRY: &[Registration] = &[
     crate::dmi::REGISTRATION,
     crate::edac::REGISTRATION,
     crate::entropy::REGISTRATION,
+    crate::environment::REGISTRATION,
     crate::filefd::REGISTRATION,
     crate::filesystem::REGISTRATION,
     crate::hwmon::REGISTRATION,

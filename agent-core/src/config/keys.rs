@@ -26,7 +26,8 @@ Later ones win: defaults, the file, `SERVER_URL` and `AGENT_TOKEN` (short for `s
 any text is a value.
 
 On SIGHUP the agent reads its configuration again and says what changed, or why it refuses the new \
-one and keeps the old. Keys whose change needs a restart say so.
+one and keeps the old. A collector that can't be right on this kind of host (a container, a virtual \
+machine) is off there by default: [collectors](collectors.md). Keys whose change needs a restart say so.
 
 This page is made from the table of keys in `agent-core/src/config/keys.rs`.";
 

@@ -11,7 +11,13 @@ use std::fmt::Write;
 
 use agent_core::{Registration, collector::OptionSpec};
 
-use crate::REGISTRY;
+use crate::{REGISTRY, environment::UNFIT, find};
+
+/// Whether node_exporter 1.5.0 has a collector of that name, and whether it is on there by default.
+#[must_use]
+pub fn node_exporter_default(name: &str) -> Option<bool> {
+    node_exporter::find(name).map(|peer| peer.default_enabled)
+}
 
 const INTRODUCTION: &str = "\
 # Collectors
@@ -30,6 +36,10 @@ its multiples by the wall clock, and once after a start or a reload; the ticks b
 series, and `node_scrape_collector_…` tell of its last run. Rules and Prometheus take a series for gone \
 after five minutes without a sample: beyond two minutes nothing that reads a rate has two of them.
 
+What can't be right on a kind of host is off there by default, and `enabled = true` wins: see \
+[below](#off-by-default-where-it-cant-be-right). The agent says at its start, and `check-config` at any \
+time, what kind of host it takes this one for, and what is off for it.
+
 What a machine lacks costs a look for its file a tick, and is said once. A file that may not be read is \
 treated as absent, so without the rights named below the agent runs, and says what is missing.
 
@@ -45,6 +55,7 @@ pub fn page() -> String {
     for line in REGISTRY {
         write_collector(&mut text, line);
     }
+    write_unfit(&mut text);
     write_others(&mut text);
     text
 }
@@ -93,6 +104,21 @@ fn write_option(text: &mut String, option: &OptionSpec) {
         default => format!("`{}`", cell(default)),
     };
     let _ = writeln!(text, "| `{}` | {default} | {} |", option.key, cell(option.doc));
+}
+
+/// What the kind of host switches off.
+fn write_unfit(text: &mut String) {
+    text.push_str(
+        "\n# Off by default where it can't be right\n\n| kind | collectors | because |\n|---|---|---|\n",
+    );
+    for unfit in UNFIT {
+        let ours = unfit.collectors.iter().filter(|name| find(name).is_some());
+        let names: Vec<String> = ours.map(|name| format!("`{name}`")).collect();
+        if !names.is_empty() {
+            let (kind, why) = (unfit.kind.as_str(), cell(unfit.why));
+            let _ = writeln!(text, "| {kind} | {} | {why} |", names.join(", "));
+        }
+    }
 }
 
 /// node_exporter's collectors that are none of ours: left out with a reason, and those to come.
