@@ -16,6 +16,9 @@ pub(super) fn of(collector: &str) -> Option<&'static Note> {
     NOTES.iter().find(|note| note.collector == collector)
 }
 
+const RPC_DIFFERENCE: &str = "what the kernel doesn't count (an NFS version it was built without, operations that came later) has \
+     no series; there it has zeros.";
+
 const NOTES: &[Note] = &[
     Note {
         collector: "cpu",
@@ -63,9 +66,25 @@ const NOTES: &[Note] = &[
         ],
     },
     Note {
+        collector: "ipvs",
+        needs: None,
+        differences: &[
+            "services of SCTP are services too; there their backends count for the one above.",
+        ],
+    },
+    Note {
         collector: "netdev",
         needs: None,
         differences: &["no `node_network_receive_nohandler_total`: it isn't in `/proc/net/dev`."],
+    },
+    Note { collector: "nfs", needs: None, differences: &[RPC_DIFFERENCE] },
+    Note {
+        collector: "nfsd",
+        needs: None,
+        differences: &[
+            RPC_DIFFERENCE,
+            "lines that came after Linux 6.5 are passed over; there they are an error.",
+        ],
     },
     Note {
         collector: "powersupplyclass",
