@@ -3,12 +3,7 @@
 
 use std::time::Duration;
 
-use agent_core::{
-    Status,
-    clock::{Clock as _, SystemClock},
-    sink::BoxFuture,
-    wake::Wake,
-};
+use agent_core::{Status, sink::BoxFuture, wake::Wake};
 use sinks::Identity;
 use tokio::time::{MissedTickBehavior, interval};
 use wire::api::{HEARTBEAT_INTERVAL_S, Heartbeat};
@@ -51,7 +46,7 @@ impl Heart {
         Heartbeat {
             agent_id: self.identity.agent_id,
             instance_id: self.identity.instance_id,
-            sent_ms: SystemClock.now_ms(),
+            sent_ms: 0,
             stream_id: self.status.stream_id(),
             hostname: self.identity.hostname(),
             agent_version: self.identity.version.clone(),

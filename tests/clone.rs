@@ -20,6 +20,8 @@ const LASTS_MS: i64 = 6_000;
 /// A series that every tick has exactly one sample of, with a value that no other tick has.
 const WITNESS: &str = "node_time_seconds";
 const TOKEN: &str = "clone";
+/// What an agent says that is refused for its identity.
+const TOLD: &str = "another agent uses this one's identity";
 
 /// One host: an agent that ships to the hub, and to a file of its own that shows what its log held.
 struct Host {
@@ -198,20 +200,16 @@ fn a_copied_data_directory_is_told_on_both_sides_and_loses_nothing() {
     let shared_id = first.id();
     assert_eq!(second.id(), shared_id);
 
-    let mut hosts = [first, second];
-    hosts.iter_mut().for_each(Host::start);
-    let said = || hosts.iter().map(Host::said).collect::<String>();
-    let [refused, taken] = await_conflict(&hub, &shared_id, said);
-    let index = hosts.iter().position(|host| host.name == refused).unwrap();
-    let [refused, taken] = {
-        let [a, b] = hosts;
-        assert!([a.name, b.name].contains(&taken.as_str()) && taken != refused, "{taken}");
-        if index == 0 { [a, b] } else { [b, a] }
-    };
-    let (mut refused, mut taken) = (refused, taken);
+    // The first goes on with the stream, so that what the second writes can't be the stream's.
+    let (mut taken, mut refused) = (first, second);
+    taken.start();
+    await_acked(&hub, &taken, copied_seq + 1);
+    refused.start();
+    let said = || [&taken, &refused].map(Host::said).concat();
+    assert_eq!(await_conflict(&hub, &shared_id, said), [refused.name, taken.name]);
     let agent_says = refused.said();
     for expected in [
-        "ERROR agent_core::shipper: another agent uses this one's identity",
+        &format!("ERROR agent_core::shipper: {TOLD}"),
         &format!("agent {shared_id} is in use"),
         &format!("on host {}", taken.name),
         "delete the file `agent-id` in its data directory",
@@ -221,8 +219,9 @@ fn a_copied_data_directory_is_told_on_both_sides_and_loses_nothing() {
     let hub_says = hub.program().unwrap().tail();
     let warnings = hub_says.matches("two agents use one identity").count();
     assert_eq!(warnings, 1, "once, not for each request\n{hub_says}");
-    // The other one goes on all the while.
+    // The other one goes on all the while, and hears nothing of it.
     await_acked(&hub, &taken, taken.last_durable());
+    assert!(!taken.said().contains(TOLD), "{}", taken.said());
 
     refused.stop();
     fs::remove_file(refused.data_dir().join("agent-id")).unwrap();
@@ -251,12 +250,12 @@ fn when_the_clone_has_gone_the_refused_agent_goes_on_by_itself() {
     fs::copy(first.data_dir().join("agent-id"), second.data_dir().join("agent-id")).unwrap();
     second.start();
     let id = first.id();
-    let [name, other] = await_conflict(&hub, &id, || first.said());
-    assert_ne!(name, other);
-    let [mut refused, mut taken] =
-        if name == first.name { [first, second] } else { [second, first] };
-    let agent_says = refused.said();
-    assert!(agent_says.contains("another agent uses this one's identity"), "{agent_says}");
+    // Who was there first goes on.
+    let (mut taken, mut refused) = (first, second);
+    let said = || [&taken, &refused].map(Host::said).concat();
+    assert_eq!(await_conflict(&hub, &id, said), [refused.name, taken.name]);
+    assert!(refused.said().contains(TOLD), "{}", refused.said());
+    assert!(!taken.said().contains(TOLD), "{}", taken.said());
     let page = metrics(&hub);
     for line in ["holdfast_hub_identities_in_conflict 1", "holdfast_hub_identity_conflicts_total 1"]
     {

@@ -39,8 +39,13 @@ async fn round(store: &Arc<Embedded>, bodies: Vec<Vec<u8>>) -> Duration {
                 for body in bodies {
                     let request = request::decode(&body).expect("made above");
                     let body = Bytes::from(body);
-                    let batch =
-                        IngestBatch { request, body, received_ms: START_MS, is_alone: true };
+                    let batch = IngestBatch {
+                        request,
+                        body,
+                        received_ms: START_MS,
+                        is_alone: true,
+                        is_fresh: true,
+                    };
                     let stored = store.ingest(batch).await.expect("stored");
                     assert_eq!(stored.records, 1);
                 }

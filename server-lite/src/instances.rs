@@ -2,36 +2,39 @@
 //!
 //! An agent's identity and its log are files; a copied disk, virtual machine or data directory is a
 //! second host under the first one's name. Both would go on with the same stream under the same numbers,
-//! and what the second sends would look like the first one's retries: acknowledged, and dropped. So
-//! each start of an agent draws an instance id, and says it with every heartbeat and request.
+//! and what the second sends would look like the first one's retries. So each start of an agent draws an
+//! instance id, and says it with every heartbeat and request.
 //!
-//! - A new instance takes over from the one before: that is a restart. If it was heard of only once
-//!   when the one before goes on, it was none, but a request of a forgotten process that was late on the
-//!   way, and the one before speaks again.
-//! - One that was taken over from and comes again is refused ([`Conflict`], 409). The conflict fades after
-//!   [`FADE_MS`] unless it is seen again.
-//! - What was late on the way shows no conflict: by its sender's clock it was not said after what was
-//!   heard of that sender, or after the process that speaks now has begun. Nothing of it is taken, and
-//!   who sends it is told to ask again ([`Refused::Late`]): if it is there all the same, with a clock
-//!   that was set back, it is let in soon.
-//! - When the one that took over has been silent for [`SILENT_MS`], one that knocks again and again is
-//!   let in: the other has gone, and nobody needs to do anything.
-//! - One whose records contradict what is stored ([`Instances::diverged`]) gives way to one that was
-//!   heard of lately: the store holds that one's records, and it can go on.
+//! A network delays and doubles what is said, by minutes, and clocks are set: neither the order in which
+//! things come nor the times in them tell a process that runs from the late word of one that has ended.
+//! What does is an answer. Every reply carries a [`Word`], and every request the latest that its sender
+//! has heard: so the hub knows that it was said after that.
+//!
+//! - Two processes that have each heard a word which was given after the other was first heard of run at
+//!   the same time: that is a [`Conflict`] (409). The one that was there first goes on, the other is
+//!   refused for as long as the first is there. Nothing else is a conflict of processes.
+//! - A new one that has heard a word takes over from one that hasn't since: that is a restart.
+//! - One that hasn't, while another is there, may have ended long ago. Nothing of it is taken, and it is
+//!   asked to come again ([`Refused::Unknown`]): with the word of that answer it is known to run.
+//! - When the one that speaks hasn't shown for [`SILENT_MS`] that it runs, another is let in: it has gone,
+//!   and nobody needs to do anything.
+//! - One whose records contradict what is stored ([`Instances::diverged`]) gives way to one that is
+//!   there: the store holds that one's records, and it can go on.
 //!
 //! What is caught: two processes that speak to this hub within [`SILENT_MS`] of each other, whatever
-//! they send. By the store, over restarts of the hub: content that differs from the latest records
-//! stored, and a log that ends before what is stored. What isn't: two that never run at the same time,
-//! where the second goes on exactly where the first has ended (one host, as far as anyone can tell);
-//! and, long after the first has gone, one that is more than the store's memory of checksums behind but
-//! has itself written more than the first: what it has under the first one's numbers counts as sent.
+//! they send, within three heartbeats. By the store, over restarts of the hub: content that differs from
+//! what is stored, and a log that ends before what is stored. What isn't: two that never run at the same
+//! time. If they have written to one stream, the store keeps what each has written; one host is shown.
 //!
-//! All of it is in memory and bounded. A hub that was restarted learns it again within one heartbeat,
+//! All of it is in memory and bounded. A hub that was restarted learns it again as soon,
 //! and takes nobody to be alone until then.
+
+mod speakers;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
+    hash::{BuildHasher as _, RandomState},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -41,11 +44,14 @@ use std::{
 use serde::Serialize;
 use wire::{
     AgentId, InstanceId,
-    api::{IDENTITY_ADVICE, OFFLINE_AFTER_S},
+    api::{HEARTBEAT_INTERVAL_S, IDENTITY_ADVICE, OFFLINE_AFTER_S, Word},
 };
 
-/// An instance that wasn't heard of for so long has gone, in milliseconds.
-pub const SILENT_MS: i64 = OFFLINE_AFTER_S.cast_signed() * 1_000;
+use self::speakers::{Speakers, Standing};
+
+/// An instance that hasn't shown for so long that it runs has gone, in milliseconds. What shows it is a
+/// heartbeat old when it comes.
+pub const SILENT_MS: i64 = (OFFLINE_AFTER_S + HEARTBEAT_INTERVAL_S).cast_signed() * 1_000;
 /// A conflict that wasn't seen for so long is over, in milliseconds: longer than agents wait between
 /// two attempts.
 pub const FADE_MS: i64 = 120_000;
@@ -60,6 +66,9 @@ const ADDRESSES_KEPT: usize = 3;
 #[derive(Debug)]
 pub struct Instances {
     started_ms: i64,
+    /// Tells this hub's words from another's.
+    hub: u32,
+    words: AtomicU64,
     agents: Mutex<HashMap<AgentId, Speakers>>,
     begun: AtomicU64,
 }
@@ -80,8 +89,10 @@ pub struct Caller<'a> {
     pub agent_id: AgentId,
     /// Which process of it.
     pub instance_id: InstanceId,
-    /// Unix milliseconds by its clock when it said this.
+    /// By a clock of its own when it said this: later is more.
     pub sent_ms: i64,
+    /// The latest word that it had got then.
+    pub heard: Option<Word>,
     /// Its host's name.
     pub host: &'a str,
     /// Its host's addresses, if it says them.
@@ -89,10 +100,12 @@ pub struct Caller<'a> {
 }
 
 /// How a caller was let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Admitted {
-    /// Whether nobody else spoke for its agent lately.
+    /// Whether nobody else spoke for its agent lately, and it is known to run.
     pub is_alone: bool,
+    /// Whether it said this after the agent's latest records were stored.
+    pub is_fresh: bool,
     /// Whether it has said something later already: what this says of its log is old.
     pub is_late: bool,
 }
@@ -113,9 +126,9 @@ pub enum Refused {
     /// Two agents use one identity.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// It was late on the way, as far as can be told.
-    #[error("another process of this agent speaks now, if this one runs too, ask again")]
-    Late,
+    /// It may have ended.
+    #[error("another process of this agent spoke moments ago, if this one runs, ask again")]
+    Unknown,
 }
 
 /// How a conflict is known.
@@ -138,27 +151,6 @@ pub struct ConflictView {
     pub hosts: Vec<Place>,
     /// What to do with one of the two, once it is stopped.
     pub advice: &'static str,
-}
-
-/// The processes of one agent.
-#[derive(Debug)]
-struct Speakers {
-    current: Speaker,
-    /// Those that were taken over from, or gave way.
-    others: Vec<Speaker>,
-    /// Which of them the current one has taken over from.
-    before: Option<InstanceId>,
-    conflict: Option<Noted>,
-}
-
-#[derive(Debug)]
-struct Speaker {
-    instance_id: InstanceId,
-    place: Place,
-    heard_ms: i64,
-    /// By its own clock: when it said the first and the latest that was heard.
-    sent_ms: (i64, i64),
-    refused_ms: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -204,7 +196,21 @@ impl Instances {
     /// Knows nobody yet.
     #[must_use]
     pub fn new(now_ms: i64) -> Self {
-        Self { started_ms: now_ms, agents: Mutex::default(), begun: AtomicU64::new(0) }
+        // The standard library's own source of chance, so that it needs no other.
+        let drawn = RandomState::new().hash_one(now_ms);
+        Self {
+            started_ms: now_ms,
+            hub: u32::try_from(drawn >> 32).unwrap_or_default(),
+            words: AtomicU64::new(0),
+            agents: Mutex::default(),
+            begun: AtomicU64::new(0),
+        }
+    }
+
+    /// A word for a reply: to be taken when what it answers was heard.
+    #[must_use]
+    pub fn word(&self) -> Word {
+        Word { hub: self.hub, n: self.words.fetch_add(1, Relaxed) + 1 }
     }
 
     /// Lets the caller speak for its agent.
@@ -212,32 +218,40 @@ impl Instances {
     /// # Errors
     /// [`Refused`] when somebody else speaks for it.
     pub fn admit(&self, caller: &Caller<'_>, now_ms: i64) -> Result<Admitted, Refused> {
-        let is_new_here = now_ms.saturating_sub(self.started_ms) < SILENT_MS;
+        let is_new_here = now_ms.abs_diff(self.started_ms) < SILENT_MS.unsigned_abs();
         let mut agents = self.lock();
+        let Word { hub, n: word } = self.word();
+        // What another hub has said is nothing to this one.
+        let heard = caller.heard.filter(|heard| heard.hub == hub && heard.n < word);
+        let heard = heard.map_or(0, |heard| heard.n);
         make_room(&mut agents, caller.agent_id, now_ms);
         let has_room = agents.len() < AGENTS_MAX;
         let speakers = match agents.entry(caller.agent_id) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(vacant) if has_room => {
-                vacant.insert(Speakers::of(Speaker::new(caller, now_ms)))
-            }
+            Entry::Vacant(vacant) if has_room => vacant.insert(Speakers::new(caller, word, now_ms)),
             // More agents than are remembered: the store still compares.
-            Entry::Vacant(_) => return Ok(Admitted { is_alone: !is_new_here, is_late: false }),
+            Entry::Vacant(_) => return Ok(Admitted::default()),
         };
-        let is_late = speakers.is_late(caller, now_ms);
-        let is_current = speakers.current.instance_id == caller.instance_id;
-        if is_late && !is_current {
-            return Err(Refused::Late);
+        match speakers.admit(caller, heard, word, now_ms) {
+            Standing::Speaks { is_alone, is_late } => {
+                let is_fresh = heard > speakers.stored;
+                Ok(Admitted { is_alone: is_alone && !is_new_here, is_fresh, is_late })
+            }
+            Standing::Unknown => Err(Refused::Unknown),
+            Standing::Refused(other) => {
+                let evidence = Evidence::Instance(Some(other.clone()));
+                self.note(speakers, caller, Some(other), &evidence, now_ms);
+                Err(Conflict { agent_id: caller.agent_id, evidence }.into())
+            }
         }
-        if speakers.admit(caller, now_ms) {
-            speakers.current.hear(caller, now_ms);
-            let is_alone = !is_new_here && speakers.heard_lately(now_ms).is_none();
-            return Ok(Admitted { is_alone, is_late });
+    }
+
+    /// Records of this agent were stored.
+    pub fn stored(&self, agent_id: AgentId) {
+        let mut agents = self.lock();
+        if let Some(speakers) = agents.get_mut(&agent_id) {
+            speakers.stored = self.word().n;
         }
-        let other = speakers.current.place.clone();
-        let evidence = Evidence::Instance(Some(other.clone()));
-        self.note(speakers, caller, Some(other), &evidence, now_ms);
-        Err(Conflict { agent_id: caller.agent_id, evidence }.into())
     }
 
     /// What the caller sent, whom [`Instances::admit`] let in, isn't what is stored, for this reason.
@@ -247,7 +261,7 @@ impl Instances {
             let evidence = Evidence::Records(reason, None);
             return Conflict { agent_id: caller.agent_id, evidence };
         };
-        let other = speakers.give_way(caller.instance_id, now_ms);
+        let other = speakers.give_way(caller, now_ms);
         let evidence = Evidence::Records(reason, other.clone());
         self.note(speakers, caller, other, &evidence, now_ms);
         Conflict { agent_id: caller.agent_id, evidence }
@@ -302,116 +316,7 @@ impl Instances {
 /// Forgets agents that have gone when there are too many.
 fn make_room(agents: &mut HashMap<AgentId, Speakers>, for_whom: AgentId, now_ms: i64) {
     if agents.len() >= AGENTS_MAX && !agents.contains_key(&for_whom) {
-        agents.retain(|_, speakers| speakers.current.is_heard(now_ms));
-    }
-}
-
-impl Speakers {
-    const fn of(current: Speaker) -> Self {
-        Self { current, others: Vec::new(), before: None, conflict: None }
-    }
-
-    /// Whether this was said before what is known already.
-    fn is_late(&self, caller: &Caller<'_>, now_ms: i64) -> bool {
-        if self.current.instance_id == caller.instance_id {
-            return caller.sent_ms < self.current.sent_ms.1;
-        }
-        let known = self.others.iter().find(|other| other.instance_id == caller.instance_id);
-        let is_older = self.current.is_heard(now_ms) && caller.sent_ms < self.current.sent_ms.0;
-        known.is_some_and(|other| is_older || caller.sent_ms <= other.sent_ms.1)
-    }
-
-    /// Whether the caller, who isn't late, is who speaks, or takes over now.
-    fn admit(&mut self, caller: &Caller<'_>, now_ms: i64) -> bool {
-        if self.current.instance_id == caller.instance_id {
-            return true;
-        }
-        let known = self.others.iter().position(|other| other.instance_id == caller.instance_id);
-        let Some(index) = known else { return self.succeed(caller, now_ms) };
-        if self.before == Some(caller.instance_id) && self.current.is_heard_once() {
-            std::mem::swap(&mut self.current, &mut self.others[index]);
-            self.before = None;
-            return true;
-        }
-        let knocks = self.others[index].refused_ms.replace(now_ms);
-        let keeps_knocking = knocks.is_some_and(|before| now_ms.saturating_sub(before) < FADE_MS);
-        self.others[index].hear(caller, now_ms);
-        if self.current.is_heard(now_ms) || !keeps_knocking {
-            return false;
-        }
-        tracing::info!(
-            agent = %caller.agent_id, now = %self.others[index].place, before = %self.current.place,
-            "the other agent of this identity has gone, this one is let in again"
-        );
-        self.others[index].refused_ms = None;
-        std::mem::swap(&mut self.current, &mut self.others[index]);
-        true
-    }
-
-    /// A new instance takes over, unless so many speak at once that they can't be told apart.
-    fn succeed(&mut self, caller: &Caller<'_>, now_ms: i64) -> bool {
-        if self.others.len() == OTHERS_MAX {
-            let oldest = (0..OTHERS_MAX).min_by_key(|index| self.others[*index].heard_ms);
-            let gone = oldest.filter(|index| !self.others[*index].is_heard(now_ms));
-            let Some(index) = gone else { return false };
-            self.others.swap_remove(index);
-        }
-        let new = Speaker::new(caller, now_ms);
-        self.before = Some(self.current.instance_id);
-        self.others.push(std::mem::replace(&mut self.current, new));
-        true
-    }
-
-    /// The current instance gives way to one that was heard of lately; returns where that is.
-    fn give_way(&mut self, instance_id: InstanceId, now_ms: i64) -> Option<Place> {
-        if self.current.instance_id == instance_id {
-            let index = self.heard_lately(now_ms)?;
-            self.current.refused_ms = Some(now_ms);
-            self.others[index].refused_ms = None;
-            std::mem::swap(&mut self.current, &mut self.others[index]);
-        }
-        Some(self.current.place.clone())
-    }
-
-    /// The other that was heard of last, if it was lately.
-    fn heard_lately(&self, now_ms: i64) -> Option<usize> {
-        let latest = (0..self.others.len()).max_by_key(|index| self.others[*index].heard_ms);
-        latest.filter(|index| self.others[*index].is_heard(now_ms))
-    }
-
-    /// Where the caller is, with the addresses that it said before.
-    fn place_of(&self, caller: &Caller<'_>) -> Place {
-        let mut known = self.others.iter().chain([&self.current]);
-        let known = known.find(|speaker| speaker.instance_id == caller.instance_id);
-        known.map_or_else(|| Place::of(caller), |speaker| speaker.place.clone())
-    }
-}
-
-impl Speaker {
-    fn new(caller: &Caller<'_>, now_ms: i64) -> Self {
-        let place = Place::of(caller);
-        let (instance_id, sent_ms) = (caller.instance_id, (caller.sent_ms, caller.sent_ms));
-        Self { instance_id, place, heard_ms: now_ms, sent_ms, refused_ms: None }
-    }
-
-    fn hear(&mut self, caller: &Caller<'_>, now_ms: i64) {
-        self.heard_ms = now_ms;
-        self.sent_ms.1 = self.sent_ms.1.max(caller.sent_ms);
-        if self.place.host != caller.host {
-            caller.host.clone_into(&mut self.place.host);
-        }
-        let addresses = &caller.addresses[..caller.addresses.len().min(ADDRESSES_KEPT)];
-        if !addresses.is_empty() && self.place.addresses != addresses {
-            self.place.addresses = addresses.to_vec();
-        }
-    }
-
-    const fn is_heard_once(&self) -> bool {
-        self.sent_ms.0 == self.sent_ms.1
-    }
-
-    const fn is_heard(&self, now_ms: i64) -> bool {
-        now_ms.saturating_sub(self.heard_ms) < SILENT_MS
+        agents.retain(|_, speakers| speakers.is_there(now_ms));
     }
 }
 
@@ -419,6 +324,17 @@ impl Place {
     fn of(caller: &Caller<'_>) -> Self {
         let addresses = caller.addresses.iter().take(ADDRESSES_KEPT).cloned().collect();
         Self { host: caller.host.to_owned(), addresses }
+    }
+
+    /// The host as the caller says it; addresses, if it says them.
+    fn hear(&mut self, caller: &Caller<'_>) {
+        if self.host != caller.host {
+            caller.host.clone_into(&mut self.host);
+        }
+        let addresses = &caller.addresses[..caller.addresses.len().min(ADDRESSES_KEPT)];
+        if !addresses.is_empty() && self.addresses != addresses {
+            self.addresses = addresses.to_vec();
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{cell::Cell, fs, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use agent_core::{
     Batch, BatchLimits, PlannedSink, Sink, SinkError,
-    clock::Clock,
+    clock::{Clock, Moment},
     quarantine::Quarantine,
     retry::Retry,
     shipper::{Shipper, Stop},
@@ -24,7 +24,6 @@ use wire::{
 };
 
 use crate::{
-    TAKEN_FOR_ANOTHER,
     book::{Checked, Said},
     hub::SECRET,
     network::Network,
@@ -64,6 +63,11 @@ struct SkewedClock {
 impl Clock for SkewedClock {
     fn now_ms(&self) -> i64 {
         self.world.now_ms() + self.skew_ms.get()
+    }
+
+    fn moment(&self) -> Moment {
+        let up_ms = self.world.now_ms();
+        Moment { wall_ms: self.now_ms(), boot_ms: up_ms, awake_ms: up_ms }
     }
 }
 
@@ -166,8 +170,7 @@ impl Agent {
         let sink = self.sink(instance_id, log.clone())?;
         let (heartbeats, wake) = (sink.sink.heartbeats(), Wake::default());
         let heartbeat = self.heartbeat(instance_id, log.stream_id());
-        let clock = Rc::clone(&self.clock);
-        let beating = spawn_local(beat(heartbeats, heartbeat, clock, wake.clone()));
+        let beating = spawn_local(beat(heartbeats, heartbeat, wake.clone()));
         let planned = PlannedSink {
             phase: self.plan.phase,
             max_bytes_per_second: self.plan.max_bytes_per_second,
@@ -303,10 +306,9 @@ impl Agent {
 }
 
 /// Says that the agent is there, and wakes its shipper when that arrives again, as the daemon does.
-async fn beat(heartbeats: Heartbeats, heartbeat: Heartbeat, clock: Rc<SkewedClock>, wake: Wake) {
+async fn beat(heartbeats: Heartbeats, heartbeat: Heartbeat, wake: Wake) {
     let mut is_away = false;
     loop {
-        let heartbeat = Heartbeat { sent_ms: clock.now_ms(), ..heartbeat.clone() };
         let beat = heartbeats.beat(&heartbeat).await;
         if beat.is_ok() && is_away {
             wake.far_side_is_back();
@@ -360,12 +362,6 @@ impl Watched {
             }
             Err(error @ (SinkError::Transient { .. } | SinkError::TooLarge { .. })) => {
                 self.world.note(&name, format_args!("is told: {error}"));
-                Ok(())
-            }
-            // Copies of heartbeats that were minutes on the way look like a second process for a moment.
-            // Nothing may come of it but a wait; `main` says how seldom it has to be.
-            Err(error @ SinkError::Conflict { .. }) => {
-                self.world.note(&name, format_args!("{TAKEN_FOR_ANOTHER}: {error}"));
                 Ok(())
             }
             Err(error) => Err(format!("good records, and the sink says: {error}")),

@@ -23,7 +23,7 @@ use std::{
 use axum::{
     Router,
     body::{self, Body},
-    http::{Request, header},
+    http::{Request, StatusCode, header},
     response::Response,
 };
 use server_lite::{
@@ -45,7 +45,7 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 use tower_service::Service as _;
-use wire::api::{INGEST_PATH, IngestReply};
+use wire::api::{HEARD_HEADER, INGEST_PATH, IngestReply};
 
 use crate::{
     book::{Name, Sample, sample_of},
@@ -314,6 +314,10 @@ impl Hub {
     fn compare(&self, group: &[Waiting], replies: &[Reply]) {
         for (waiting, reply) in group.iter().zip(replies) {
             let name = &waiting.name;
+            // There is no clone, however late a dead process's word comes.
+            let is_taken_for_two = reply.status == StatusCode::CONFLICT;
+            let said = || Err(format!("{name}: {}", String::from_utf8_lossy(&reply.body)));
+            self.world.check("hub", if is_taken_for_two { said() } else { Ok(()) });
             if !waiting.brings_records() {
                 continue;
             }
@@ -443,6 +447,10 @@ fn request(post: &Post) -> Request<Body> {
         .header(header::CONTENT_LENGTH, post.body.len());
     let request = match &post.authorization {
         Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+        None => request,
+    };
+    let request = match post.heard {
+        Some(word) => request.header(HEARD_HEADER, word.to_string()),
         None => request,
     };
     request.body(Body::from(post.body.clone())).unwrap()

@@ -53,10 +53,7 @@ const SEEDS: Range<u64> = 0..64;
 /// Seeds that have found something, and what.
 const REGRESSIONS: &[(u64, &str)] = &[
     (5, "a late copy of a request, and a clock set back, and the hub stored a stream anew"),
-    (
-        12,
-        "copies of a dead process's heartbeats, minutes late, and the live one was refused for good",
-    ),
+    (12, "copies of a dead process's heartbeats, minutes late, and the live one was refused"),
 ];
 
 /// What has to happen at least once in [`SEEDS`], as the trace says it: else they prove little.
@@ -79,18 +76,13 @@ const REACHED: &[&str] = &[
     "too large for the far side",
     "429 Too Many Requests",
     "503: too many requests",
+    "if this one runs, ask again",
 ];
-
-/// In the trace: an agent was refused as if another process used its identity.
-const TAKEN_FOR_ANOTHER: &str = "is taken for another process";
-/// At most one in so many seeds may have that.
-const TAKEN_FOR_ANOTHER_SHARE: u64 = 20;
 
 /// What came of some seeds.
 #[derive(Default)]
 struct Outcome {
     failed: Vec<u64>,
-    taken_for_another: u64,
     events: usize,
     reached: BTreeSet<&'static str>,
 }
@@ -106,8 +98,6 @@ impl Outcome {
             }
         };
         self.events += trace.len();
-        let refused = trace.iter().any(|event| event.contains(TAKEN_FOR_ANOTHER));
-        self.taken_for_another += u64::from(refused);
         let happens = |what: &str| trace.iter().any(|event| event.contains(what));
         self.reached.extend(REACHED.iter().filter(|what| happens(what)));
     }
@@ -133,11 +123,9 @@ fn run_all(seeds: Range<u64>) {
     });
     let failed: Vec<u64> = outcomes.iter().flat_map(|outcome| outcome.failed.clone()).collect();
     let events: usize = outcomes.iter().map(|outcome| outcome.events).sum();
-    let refused: u64 = outcomes.iter().map(|outcome| outcome.taken_for_another).sum();
     let count = seeds.end - seeds.start;
-    println!("{count} seeds, {events} events, {refused} with a passing 409, failed: {failed:?}");
+    println!("{count} seeds, {events} events, failed: {failed:?}");
     assert!(failed.is_empty(), "failed: {failed:?}, see above");
-    assert!(refused <= count.div_ceil(TAKEN_FOR_ANOTHER_SHARE), "{refused} of {count} with a 409");
     let is_reached = |what: &&&str| outcomes.iter().any(|outcome| outcome.reached.contains(**what));
     let missed: Vec<_> = REACHED.iter().filter(|what| !is_reached(what)).collect();
     assert!(seeds != SEEDS || missed.is_empty(), "never happened: {missed:?}");

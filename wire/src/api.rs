@@ -1,5 +1,7 @@
 //! JSON bodies of the control calls, and the paths they go to.
 
+use std::{fmt, num::ParseIntError, str::FromStr};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{AgentId, InstanceId, SchemaId, StreamId};
@@ -12,6 +14,37 @@ pub const HEARTBEAT_PATH: &str = "/api/v1/heartbeat";
 pub const HEARTBEAT_INTERVAL_S: u64 = 5;
 /// An agent without a heartbeat for this long is offline, in seconds.
 pub const OFFLINE_AFTER_S: u64 = 15;
+
+/// Header of every reply: the hub's [`Word`].
+pub const WORD_HEADER: &str = "holdfast-word";
+/// Header of a request: the latest [`Word`] that its sender has got from this hub, if any.
+pub const HEARD_HEADER: &str = "holdfast-heard";
+
+/// A hub's word. It goes out with every reply, and whoever got it says so with what it sends next: so a
+/// hub knows, by no clock, that this was said after it had spoken. What was late on the way names an old
+/// word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Drawn by the hub when it starts: another one's words say nothing.
+    pub hub: u32,
+    /// Counts its words; begins with 1.
+    pub n: u64,
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}.{}", self.hub, self.n)
+    }
+}
+
+impl FromStr for Word {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (hub, n) = text.split_once('.').unwrap_or((text, ""));
+        Ok(Self { hub: u32::from_str_radix(hub, 16)?, n: n.parse()? })
+    }
+}
 
 /// [`ErrorBody::error`] of a refusal because two agents use one identity; status 409.
 pub const IDENTITY_CONFLICT: &str = "identity_conflict";
@@ -41,7 +74,8 @@ pub struct Heartbeat {
     pub agent_id: AgentId,
     /// The process that sends.
     pub instance_id: InstanceId,
-    /// Unix milliseconds by the sender's clock.
+    /// Milliseconds by a clock of the sender that nobody sets, when it said this: what a process says
+    /// later has more.
     pub sent_ms: i64,
     /// Its current stream.
     pub stream_id: StreamId,
@@ -105,6 +139,16 @@ pub struct BadRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_read_as_they_are_written() {
+        let word = Word { hub: 0xab, n: u64::MAX };
+        assert_eq!(word.to_string(), "000000ab.18446744073709551615");
+        assert_eq!(word.to_string().parse(), Ok(word));
+        for wrong in ["", ".", "1", "1.", ".1", "x.1", "1.-1", "1ffffffff.1", "1.1.1"] {
+            assert!(wrong.parse::<Word>().is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn replies_read_as_documented() {

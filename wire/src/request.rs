@@ -35,7 +35,8 @@ pub struct Header {
     pub hostname: String,
     /// Version of the agent.
     pub agent_version: String,
-    /// Unix milliseconds by the sender's clock.
+    /// Milliseconds by a clock of the sender that nobody sets, when it said this: what a process says
+    /// later has more.
     pub sent_ms: i64,
     /// Highest sequence number in the sender's log, if it says: a hub that holds more of the stream
     /// holds what another log has written.

@@ -14,7 +14,7 @@
 //! | 413 | `too_large` | send less at once |
 //! | 415 | `wrong_content_type` | |
 //! | 422 | `unsupported_version` | made by another version |
-//! | 429 | `busy` | this agent is ahead of what the hub has digested |
+//! | 429 | `busy` | this agent is ahead of what the hub has digested, or the hub doesn't know yet whether it runs |
 //! | 500 | `internal` | |
 //! | 503 | `busy`, `unavailable` | come back after `Retry-After` |
 
@@ -102,7 +102,7 @@ impl From<Refusal> for ApiError {
         match refusal {
             Refusal::Request(error) => error.into(),
             Refusal::Conflict(conflict) => conflict.into(),
-            Refusal::Late(late) => late.into(),
+            Refusal::Unknown(unknown) => unknown.into(),
             Refusal::Store(error) => error.into(),
         }
     }
@@ -112,7 +112,9 @@ impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Conflict(conflict) => conflict.into(),
-            Refused::Late => Self::new(429, "busy", refused.to_string()).after(BUSY_RETRY_AFTER_S),
+            Refused::Unknown => {
+                Self::new(429, "busy", refused.to_string()).after(BUSY_RETRY_AFTER_S)
+            }
         }
     }
 }

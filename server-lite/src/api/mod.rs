@@ -30,12 +30,13 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Request, State},
+    http::{HeaderMap, HeaderValue},
     middleware::{self, Next},
     response::Response,
     routing::{get, post},
 };
 use settings::Secret;
-use wire::api::{HEARTBEAT_PATH, INGEST_PATH};
+use wire::api::{HEARD_HEADER, HEARTBEAT_PATH, INGEST_PATH, WORD_HEADER, Word};
 
 use self::error::ApiError;
 use crate::{
@@ -91,7 +92,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/api/v1/gaps", get(gaps::gaps))
         .route("/api/v1/alerts", get(alerts::alerts))
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&hub), auth::require_token));
+        .layer(middleware::from_fn_with_state(Arc::clone(&hub), auth::require_token))
+        .layer(middleware::from_fn_with_state(Arc::clone(&hub), give_word));
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -123,6 +125,20 @@ async fn count(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Res
     let response = next.run(request).await;
     hub.telemetry.answered(endpoint, response.status().as_u16());
     response
+}
+
+/// Puts the hub's word on every answer, a refusal too: see [`crate::instances`].
+async fn give_word(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Ok(word) = HeaderValue::try_from(hub.instances.word().to_string()) {
+        response.headers_mut().insert(WORD_HEADER, word);
+    }
+    response
+}
+
+/// The hub's word that the sender has heard; what can't be read is none.
+fn heard(headers: &HeaderMap) -> Option<Word> {
+    headers.get(HEARD_HEADER)?.to_str().ok()?.parse().ok()
 }
 
 /// Few names, whatever is asked for.

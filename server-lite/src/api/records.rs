@@ -27,8 +27,9 @@ pub async fn ingest(
             return Err(error);
         }
     };
+    let heard = super::heard(&parts.headers);
     let bytes = body::read(body, REQUEST_BYTES_MAX).await?;
-    Ok(Json(hub.ingest.take(bytes, room).await?))
+    Ok(Json(hub.ingest.take(bytes, room, heard).await?))
 }
 
 fn admit(hub: &Hub, headers: &HeaderMap) -> Result<crate::ingest::Room, ApiError> {

@@ -12,7 +12,7 @@ use tokio::{
     task,
 };
 use wire::{
-    api::IngestReply,
+    api::{IngestReply, Word},
     request::{self, Header, Request, RequestError},
 };
 
@@ -61,9 +61,9 @@ pub enum Refusal {
     /// Two agents use one identity.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// It was late on the way.
+    /// Its sender may have ended.
     #[error(transparent)]
-    Late(Refused),
+    Unknown(Refused),
     /// It can't be stored.
     #[error(transparent)]
     Store(#[from] IngestError),
@@ -73,7 +73,7 @@ impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Conflict(conflict) => conflict.into(),
-            late @ Refused::Late => Self::Late(late),
+            unknown @ Refused::Unknown => Self::Unknown(unknown),
         }
     }
 }
@@ -101,32 +101,38 @@ impl Ingest {
         Arc::clone(&self.room).try_acquire_many_owned(bytes).ok().map(Room)
     }
 
-    /// Stores a request and says what is stored of its stream. A sender that leaves meanwhile leaves
+    /// Stores a request, whose sender has heard that word, and says what is stored of its stream. A sender that leaves meanwhile leaves
     /// its body behind: that takes its room until it is stored or refused.
     ///
     /// # Errors
     /// [`Refusal`]; nothing of it is stored then.
-    pub async fn take(&self, body: Bytes, room: Room) -> Result<IngestReply, Refusal> {
+    pub async fn take(
+        &self,
+        body: Bytes,
+        room: Room,
+        heard: Option<Word>,
+    ) -> Result<IngestReply, Refusal> {
         let ingest = self.clone();
-        let taking = tokio::spawn(async move { ingest.store_within(body, room).await });
+        let taking = tokio::spawn(async move { ingest.store_within(body, room, heard).await });
         taking.await.unwrap_or_else(|error| {
             tracing::error!(%error, "taking a request ended early");
             Err(IngestError::from(StoreError::Closed).into())
         })
     }
 
-    async fn store_within(&self, body: Bytes, room: Room) -> Result<IngestReply, Refusal> {
+    async fn store_within(
+        &self,
+        body: Bytes,
+        room: Room,
+        heard: Option<Word>,
+    ) -> Result<IngestReply, Refusal> {
         let body_bytes = body.len();
-        let mut request = self.decode(&body).await?;
+        let request = self.decode(&body).await?;
         let header = request.header.clone();
-        let (agent_id, caller) = (header.agent_id, caller(&header));
+        let (agent_id, caller) = (header.agent_id, caller(&header, heard));
         let received_ms = (self.clock)();
-        let Admitted { is_alone, is_late } = self.instances.admit(&caller, received_ms)?;
-        if is_late {
-            // The log has grown since.
-            request.header.last_seq = None;
-        }
-        let batch = IngestBatch { request, body, received_ms, is_alone };
+        let Admitted { is_alone, is_fresh, .. } = self.instances.admit(&caller, received_ms)?;
+        let batch = IngestBatch { request, body, received_ms, is_alone, is_fresh };
         let stored = self.store.ingest(batch).await;
         drop(room);
         let stored = stored.map_err(|error| match error {
@@ -135,6 +141,9 @@ impl Ingest {
             }
             other => other.into(),
         })?;
+        if stored.records > 0 {
+            self.instances.stored(agent_id);
+        }
         self.presence.seen(agent_id, received_ms);
         self.telemetry.ingested(&stored, body_bytes);
         Ok(IngestReply {
@@ -161,11 +170,12 @@ impl Ingest {
     }
 }
 
-fn caller(header: &Header) -> Caller<'_> {
+fn caller(header: &Header, heard: Option<Word>) -> Caller<'_> {
     Caller {
         agent_id: header.agent_id,
         instance_id: header.instance_id,
         sent_ms: header.sent_ms,
+        heard,
         host: &header.hostname,
         addresses: &[],
     }
@@ -195,12 +205,12 @@ mod tests {
         assert!(ingest.room(10_000).is_none(), "{first:?} {second:?}");
         let schema = schema("room", 1);
         let body = FakeAgent::new(1, 1, &[&schema]).body(&[tick(1, &schema)]);
-        assert_eq!(ingest.take(body.into(), first).await.unwrap().acked_seq, 1);
+        assert_eq!(ingest.take(body.into(), first, None).await.unwrap().acked_seq, 1);
         check_samples(store.as_ref(), "host-1", "room", &[1]).await;
         assert!(ingest.room(10_000).is_some(), "a request that was taken gives its room back");
         let large = FakeAgent::new(2, 1, &[&schema]);
         let records: Vec<_> = (1..5_000).map(|seq| tick(seq, &schema)).collect();
-        let reply = ingest.take(large.body(&records).into(), second).await.unwrap();
+        let reply = ingest.take(large.body(&records).into(), second, None).await.unwrap();
         assert_eq!(reply.acked_seq, 4_999, "too large to be decoded where it is");
     }
 
@@ -219,7 +229,7 @@ mod tests {
         let other = rusqlite::Connection::open(directory.path().join("hub.sqlite")).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let room = ingest.room(15_000).unwrap();
-        let mut taking = Box::pin(ingest.take(body.into(), room));
+        let mut taking = Box::pin(ingest.take(body.into(), room, None));
         // Begun, and then the sender leaves.
         assert!(
             std::future::poll_fn(|cx| Poll::Ready(taking.as_mut().poll(cx).is_pending())).await

@@ -91,6 +91,7 @@ impl FakeAgent {
             body: Bytes::from(body),
             received_ms: START_MS,
             is_alone: true,
+            is_fresh: true,
         }
     }
 

@@ -109,10 +109,13 @@ pub struct IngestBatch {
     pub body: Bytes,
     /// Unix milliseconds when it came.
     pub received_ms: i64,
-    /// Whether no other process of this agent was heard of lately. Then other content under numbers
-    /// that are stored means that its log was set back, if it is of a later time: the agent goes on,
-    /// and what it had sent before is kept as a stream of its own.
+    /// Whether no other process of this agent was there lately. Then other content under numbers that
+    /// are stored means that its log was set back, or another one's has gone: the agent goes on, and
+    /// what was stored before is kept as a stream of its own.
     pub is_alone: bool,
+    /// Whether it was sent after the agent's latest records were stored: what it says of its log is no
+    /// word that was late on the way.
+    pub is_fresh: bool,
 }
 
 /// What became of a request.

@@ -132,7 +132,7 @@ impl HttpSink {
         asked: &BTreeSet<SchemaId>,
     ) -> Result<IngestReply, SinkError> {
         let last = batch.records.last().map_or(0, |record| record.seq);
-        let header = self.identity.header(batch.stream_id, last, self.client.now_ms());
+        let header = self.identity.header(batch.stream_id, last, self.client.sent_ms());
         let schemas = asked.iter().filter_map(|id| batch.schemas.get(id));
         let schemas = schemas.map(|schema| -> &EncodedSchema { schema });
         let records = batch.records.iter().filter(|record| record.seq > acked);

@@ -8,6 +8,7 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap},
     redirect, tls,
 };
+use wire::api::{HEARD_HEADER, Word};
 
 use super::{
     config::{HttpConfig, HttpConfigError},
@@ -37,6 +38,8 @@ pub struct Post {
     pub content_type: &'static str,
     /// Who sends, if the hub wants to know: a secret.
     pub authorization: Option<String>,
+    /// The hub's latest word, if there was one.
+    pub heard: Option<Word>,
     /// What is sent.
     pub body: Vec<u8>,
 }
@@ -69,8 +72,12 @@ impl Sockets {
 
 impl Transport for Sockets {
     fn post(&self, request: Post) -> BoxFuture<'_, Result<Reply, String>> {
-        let Post { url, content_type, authorization, body } = request;
+        let Post { url, content_type, authorization, heard, body } = request;
         let request = self.http.post(url).header(CONTENT_TYPE, content_type).body(body);
+        let request = match heard {
+            Some(word) => request.header(HEARD_HEADER, word.to_string()),
+            None => request,
+        };
         let request = match authorization {
             Some(authorization) => request.header(AUTHORIZATION, authorization),
             None => request,

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpListener,
 };
 use wire::{
-    api::{Heartbeat, IngestReply, LogStatus},
+    api::{HEARD_HEADER, Heartbeat, IngestReply, LogStatus, WORD_HEADER},
     token,
 };
 
@@ -195,12 +195,8 @@ fn claims(seen: &hub::Seen, now_s: u64) -> token::Claims {
     token::verify("secret", header.strip_prefix("Bearer ").unwrap(), now_s).unwrap()
 }
 
-#[tokio::test]
-async fn presence_is_said_over_the_same_client() {
-    let (hub, url) = Hub::start().await;
-    let config = HttpConfig { token: Some("secret".into()), ..HttpConfig::new(&url) };
-    let beats = HttpSink::new(config, hub::identity(), hub::clock()).unwrap().heartbeats();
-    let status = Heartbeat {
+fn status() -> Heartbeat {
+    Heartbeat {
         agent_id: AGENT,
         instance_id: INSTANCE,
         sent_ms: NOW_MS,
@@ -210,7 +206,15 @@ async fn presence_is_said_over_the_same_client() {
         addresses: sinks::addresses(),
         interval_ms: 10_000,
         log: LogStatus::default(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn presence_is_said_over_the_same_client() {
+    let (hub, url) = Hub::start().await;
+    let config = HttpConfig { token: Some("secret".into()), ..HttpConfig::new(&url) };
+    let beats = HttpSink::new(config, hub::identity(), hub::clock()).unwrap().heartbeats();
+    let status = status();
     assert_eq!(beats.beat(&status).await.unwrap().time_ms, NOW_MS);
     let seen = hub.seen().remove(0);
     assert_eq!(seen.path, "/api/v1/heartbeat");
@@ -222,6 +226,34 @@ async fn presence_is_said_over_the_same_client() {
     assert!(
         matches!(error, SinkError::Transient { retry_after: Some(wait), .. } if wait.as_secs() == 3)
     );
+}
+
+#[tokio::test]
+async fn the_hubs_latest_word_goes_back_to_it() {
+    let (hub, url) = Hub::start().await;
+    let mut sink = hub::sink(&url);
+    let beats = sink.heartbeats();
+    for (status, word) in [
+        (503, "0000000a.7"),
+        // Overtaken on the way, unreadable, missing, of another hub.
+        (409, "0000000a.6"),
+        (429, "?"),
+        (200, ""),
+        (503, "0000000b.1"),
+    ] {
+        let headers = [(WORD_HEADER, word)];
+        hub.will_say(status, &headers[..usize::from(!word.is_empty())], "");
+        assert!(sink.send(&fixture::ticks([1])).await.is_err());
+    }
+    hub.will_say(503, &[], "");
+    assert!(beats.beat(&status()).await.is_err());
+    let seen = hub.seen();
+    let heard = |seen: &hub::Seen| {
+        seen.headers.get(HEARD_HEADER).map_or("-", |value| value.to_str().unwrap()).to_owned()
+    };
+    let heard: Vec<String> = seen.iter().map(heard).collect();
+    let latest = ["0000000a.7"; 4];
+    assert_eq!(heard, [&["-"][..], &latest, &["0000000b.1"]].concat());
 }
 
 #[tokio::test]

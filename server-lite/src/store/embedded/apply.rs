@@ -53,7 +53,7 @@ fn admit(
     let Some((seq, reason)) = contradiction(stream, incoming)? else { return Ok(()) };
     let latest_ms = latest_tick_ms(connection, agent).map_err(database("read latest tick"))?;
     let is_later = incoming.first_tick_ms().zip(latest_ms).is_some_and(|(new, old)| new > old);
-    if !(incoming.is_alone && is_later) {
+    if !(incoming.is_alone && incoming.is_fresh && is_later) {
         return Err(IngestError::Conflict { seq, reason });
     }
     let aside = agent.set_aside(connection, incoming.header.stream_id);
@@ -103,6 +103,9 @@ fn contradiction(
         // A retry, or late on the way, from when its log was shorter. Or the log was set back: what it
         // sends next will be different.
         (Comparison::Same, _) => Ok(None),
+        (_, Some(_)) if !incoming.is_fresh => Err(IngestError::Busy(
+            "its log has grown since this was sent, or is another one, ask again",
+        )),
         (_, Some(last)) => {
             let reason = format!("records up to {acked} are stored, but its log ends with {last}");
             Ok(Some((last + 1, reason)))

@@ -23,8 +23,10 @@ pub(crate) struct Incoming {
     pub(crate) body: Bytes,
     /// Unix milliseconds when it came.
     pub(crate) received_ms: i64,
-    /// Whether no other process of this agent was heard of lately.
+    /// As [`IngestBatch::is_alone`].
     pub(crate) is_alone: bool,
+    /// As [`IngestBatch::is_fresh`].
+    pub(crate) is_fresh: bool,
 }
 
 /// A record without its values.
@@ -56,7 +58,7 @@ pub(crate) enum What {
 
 impl From<IngestBatch> for Incoming {
     fn from(batch: IngestBatch) -> Self {
-        let IngestBatch { request, body, received_ms, is_alone } = batch;
+        let IngestBatch { request, body, received_ms, is_alone, is_fresh } = batch;
         let records = request.records.into_iter().map(|record| Record {
             seq: record.seq,
             sum: (!stands_in(&record)).then(|| record.checksum()),
@@ -76,6 +78,7 @@ impl From<IngestBatch> for Incoming {
             body,
             received_ms,
             is_alone,
+            is_fresh,
         }
     }
 }
@@ -242,6 +245,7 @@ mod tests {
             body: Bytes::new(),
             received_ms: 0,
             is_alone: true,
+            is_fresh: true,
         };
         let known = |id| [1_u64, 2].into_iter().find(|n| schema(*n as usize).id == id);
         let ids = |of: &[usize]| of.iter().map(|n| schema(*n).id).collect::<BTreeSet<_>>();
