@@ -41,9 +41,11 @@ const THEIRS_ONLY: [(&str, &str); 9] = [
     ("backup_bytes_total{set=\"mail\",target=\"\"}", EMPTY),
 ];
 /// Series that only we have, told in the same way.
-const OURS_ONLY: [(&str, &str); 3] = [
+const OURS_ONLY: [(&str, &str); 5] = [
     ("{device=\"\",fstype=\"tmpfs\"", NAMELESS),
     ("holdfast_", "what the agent says of itself"),
+    ("node_md_degraded", "later versions have it"),
+    ("node_md_raid_disks", "later versions have it"),
     ("backup_bytes_total{set=\"mail\"}", EMPTY),
 ];
 
@@ -102,6 +104,7 @@ fn other_machines_read_the_same() {
     // lines, which is wrong where a CPU is offline
     let names = [
         "arp",
+        "bonding",
         "conntrack",
         "cpu",
         "cpufreq",
@@ -114,6 +117,7 @@ fn other_machines_read_the_same() {
         "hwmon",
         "ipvs",
         "loadavg",
+        "mdadm",
         "meminfo",
         "netclass",
         "netdev",
@@ -127,6 +131,7 @@ fn other_machines_read_the_same() {
         "schedstat",
         "sockstat",
         "stat",
+        "tapestats",
         "textfile",
         "thermal_zone",
         "udp_queues",

@@ -184,14 +184,23 @@ impl Fields {
         Self(fields.collect())
     }
 
-    /// Adds a sample for each that is a number now.
+    /// Adds a sample for each that can be read now. One that is no number is left out with a remark.
     pub(crate) fn push(&mut self, labels: &[(&str, &str)], page: &mut Page, out: &mut Samples) {
         for (attribute, field) in &mut self.0 {
-            if let Some(number) = attribute.number(page) {
-                out.push(&field.metric, labels, number / field.divisor);
+            let Ok(text) = attribute.read(page) else { continue };
+            match number(text) {
+                Some(number) => out.push(&field.metric, labels, number / field.divisor),
+                None => out.remark(&no_number(attribute.path(), text)),
             }
         }
     }
+}
+
+/// What is said of an attribute that should be a number.
+pub(crate) fn no_number(path: &Path, text: &str) -> String {
+    const SHOWN: usize = 40;
+    let shown = &text[..text.floor_char_boundary(SHOWN)];
+    format!("{}: {shown:?} is not a number", path.display())
 }
 
 #[cfg(test)]
@@ -261,6 +270,7 @@ mod tests {
         let mut out = Samples::new("test");
         let mut fields = Fields::of(directory.path(), &TABLE);
         fields.push(&[("power_supply", "BAT0")], &mut Page::default(), &mut out);
+        assert!(out.remarks().ends_with("/odd: \"N/A (no PMA)\" is not a number"));
         let (schema, values) = out.finish();
         assert_eq!(schema.schema.families[0].name, "node_temp");
         assert_eq!(values, [35.5]);

@@ -17,6 +17,7 @@ use agent_core::{
 
 mod arp;
 mod attribute;
+mod bonding;
 mod clocksource;
 mod conntrack;
 mod cpu;
@@ -38,6 +39,8 @@ mod hwmon_names;
 mod ipvs;
 mod labels;
 mod loadavg;
+mod mdadm;
+mod mdstat;
 mod meminfo;
 mod mounts;
 mod names;
@@ -63,6 +66,7 @@ mod sockstat;
 mod softnet;
 mod stat;
 mod sysfs;
+mod tapestats;
 #[cfg(test)]
 mod testing;
 mod textfile;

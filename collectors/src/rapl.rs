@@ -11,7 +11,7 @@ use agent_core::{
 };
 
 use crate::{
-    attribute::{Attribute, Page},
+    attribute::{Attribute, Page, no_number},
     devices::Devices,
     options,
     sysfs::number,
@@ -60,11 +60,15 @@ impl Collector for Rapl {
         let mut used = BTreeMap::new();
         for zone in zones.current(|_, path| Zone::discover(path, page, &mut used))? {
             let Zone { zone, index, path, metric: (name, help), energy } = zone;
-            let joules = match energy.read(page).map(number) {
-                Ok(Some(microjoules)) => microjoules / MICROJOULES,
-                Ok(None) => continue,
+            let text = match energy.read(page) {
+                Ok(text) => text,
                 Err(error) => return Err(CollectError::from_io(energy.path(), &error)),
             };
+            let Some(microjoules) = number(text) else {
+                out.remark(&no_number(energy.path(), text));
+                continue;
+            };
+            let joules = microjoules / MICROJOULES;
             if *zone_label {
                 let labels = [("index", &**index), ("path", path), ("rapl_zone", zone)];
                 out.push(&JOULES, &labels, joules);

@@ -5,6 +5,7 @@ use agent_core::Registration;
 /// Every collector there is, in the order in which a tick lists them.
 pub static REGISTRY: &[Registration] = &[
     crate::arp::REGISTRATION,
+    crate::bonding::REGISTRATION,
     crate::conntrack::REGISTRATION,
     crate::cpu::REGISTRATION,
     crate::cpufreq::REGISTRATION,
@@ -18,6 +19,7 @@ pub static REGISTRY: &[Registration] = &[
     crate::hwmon::REGISTRATION,
     crate::ipvs::REGISTRATION,
     crate::loadavg::REGISTRATION,
+    crate::mdadm::REGISTRATION,
     crate::meminfo::REGISTRATION,
     crate::netclass::REGISTRATION,
     crate::netdev::REGISTRATION,
@@ -34,6 +36,7 @@ pub static REGISTRY: &[Registration] = &[
     crate::sockstat::REGISTRATION,
     crate::softnet::REGISTRATION,
     crate::stat::REGISTRATION,
+    crate::tapestats::REGISTRATION,
     crate::textfile::REGISTRATION,
     crate::thermal_zone::REGISTRATION,
     crate::time::REGISTRATION,

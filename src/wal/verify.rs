@@ -31,8 +31,7 @@ pub(super) fn run(log: &StoppedLog) -> Result<bool> {
 }
 
 fn checked(checked: &[Checked]) -> Table<5> {
-    let mut table =
-        Table::new(["GENERATION", ">FIRST", ">LAST", ">GIVES", ">FOUND IN ITS BYTES"]);
+    let mut table = Table::new(["GENERATION", ">FIRST", ">LAST", ">GIVES", ">FOUND IN ITS BYTES"]);
     for generation in checked {
         let Checked { first_seq, last_seq, .. } = *generation;
         table.row([

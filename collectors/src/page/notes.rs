@@ -73,6 +73,11 @@ const NOTES: &[Note] = &[
         ],
     },
     Note {
+        collector: "mdadm",
+        needs: None,
+        differences: &["`node_md_degraded` and `node_md_raid_disks` are of later versions."],
+    },
+    Note {
         collector: "netdev",
         needs: None,
         differences: &["no `node_network_receive_nohandler_total`: it isn't in `/proc/net/dev`."],
@@ -107,6 +112,11 @@ const NOTES: &[Note] = &[
             "`cpu` is the CPU's number as the kernel writes it; there it is the number of the line, \
              which is another where a CPU is offline.",
         ],
+    },
+    Note {
+        collector: "tapestats",
+        needs: None,
+        differences: &["an attribute that a drive hasn't is left out; there it is 0."],
     },
     Note {
         collector: "textfile",
