@@ -104,6 +104,10 @@ impl SledWal {
         self.dropped_records += records;
         self.dropped_samples += samples;
         let gone = std::mem::replace(&mut self.row[index], Entry::of_gap(stand_in, path));
+        if !self.has_generation() {
+            // No other says how far sinks have come. If this fails, some gaps are told again.
+            let _ = self.note_end(self.first_seq());
+        }
         if let Err(error) = self.remove(&gone) {
             // The gap covers it: it goes when the log is next opened.
             tracing::warn!(path = %gone.path.display(), %error, "can't remove a dropped generation");

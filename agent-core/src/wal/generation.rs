@@ -45,6 +45,7 @@ use super::{
     WalError,
     counts::Counts,
     disk::{Act, Disk},
+    fault::{Fault, io_fault},
     limits::{
         CACHE_BYTES, DATABASE_LOCK_PAUSE, DATABASE_LOCK_WAIT, POOL_TIMER_SLACK_NS, SEGMENT_BYTES,
     },
@@ -62,27 +63,6 @@ pub(super) const DATA_FILE: &str = "db";
 const STREAM: &[u8] = b"stream";
 const COUNTS: &[u8] = b"counts";
 const CURSOR: &[u8] = b"cursor:";
-
-/// Why a generation can't do what was asked.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// The system refused: nothing is wrong with what is on disk.
-    Io(WalError),
-    /// What is on disk is not what was written.
-    Damaged(String),
-}
-
-impl Fault {
-    /// As an error of the log, for when damage can't be dealt with.
-    pub(super) fn into_error(self, operation: &'static str, path: &Path) -> WalError {
-        match self {
-            Self::Io(error) => error,
-            Self::Damaged(reason) => {
-                WalError::Database { operation, path: path.to_owned(), reason }
-            }
-        }
-    }
-}
 
 /// How the records of a generation end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -468,11 +448,6 @@ fn put(tree: &sled::Tree, number: u64, values: Vec<Vec<u8>>) -> sled::Result<()>
         tree.insert(key_of(number, part), value)?;
     }
     Ok(())
-}
-
-/// An I/O error of that operation on that path.
-pub(super) fn io_fault(operation: &'static str, path: &Path, source: io::Error) -> Fault {
-    Fault::Io(WalError::Io { operation, path: path.to_owned(), source })
 }
 
 fn guarded<T>(

@@ -12,7 +12,8 @@ use wire::{EncodedSchema, EnvelopeError, Gap, Kind, StreamId, envelope};
 use super::{
     NewRecord, Wal, WalError, WalOptions, WalStats,
     disk::Disk,
-    generation::{Fault, Generation, io_fault},
+    fault::{Fault, io_fault},
+    generation::Generation,
     limits,
     lock::DirLock,
     losses::Losses,
@@ -305,11 +306,27 @@ impl SledWal {
     /// sinks have come.
     fn note_last(&self, time_ms: Option<i64>) {
         let known_ms = self.last_ms.or(time_ms).filter(|_| self.last_seq > 0);
-        let Some(last_ms) = known_ms else { return };
-        let cursors = self.cursors.iter().map(|(sink, cursor)| (sink.as_str(), cursor.seq));
-        if let Err(error) = self.witness.say(self.stream, self.last_seq, last_ms, cursors) {
+        // Without a generation it is all there is, and must stay whole.
+        let Some(last_ms) = known_ms.filter(|_| self.has_generation()) else { return };
+        if let Err(error) = self.say_last((self.first_seq(), self.last_seq), last_ms) {
             tracing::debug!(%error, "can't note the last record beside the log");
         }
+    }
+
+    /// Notes it durably, for the last generation goes and there is no other to say it: what is held
+    /// then begins with `first_seq`.
+    pub(super) fn note_end(&self, first_seq: u64) -> std::io::Result<()> {
+        self.say_last((first_seq, self.last_seq), self.last_ms.unwrap_or(0))?;
+        self.witness.sync()
+    }
+
+    fn say_last(&self, held: (u64, u64), last_ms: i64) -> std::io::Result<()> {
+        let cursors = self.cursors.iter().map(|(sink, cursor)| (sink.as_str(), cursor.seq));
+        self.witness.say(self.stream, held, last_ms, cursors)
+    }
+
+    pub(super) fn has_generation(&self) -> bool {
+        self.newest.is_some() || self.row.iter().any(|entry| entry.gap.is_none())
     }
 
     fn is_full(&self, time_ms: i64) -> bool {
@@ -405,7 +422,8 @@ impl SledWal {
     }
 
     /// Gives back what every required sink has acknowledged, but for what is to be kept. Something
-    /// always stays to say where the stream is.
+    /// always stays to say where the stream is: another generation or, if the disk is too full for one,
+    /// a note.
     pub(super) fn give_back(&mut self, keep: Keep) {
         let acked_seq = self.acked_seq();
         while let Some(entry) = self.row.front().filter(|entry| entry.last_seq <= acked_seq) {
@@ -414,6 +432,7 @@ impl SledWal {
             }
             if self.row.len() == 1
                 && let Err(error) = self.make_newest()
+                && self.note_end(self.last_seq + 1).is_err()
             {
                 tracing::debug!(%error, "the last generation of the log stays until there is another");
                 break;

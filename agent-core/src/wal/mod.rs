@@ -57,7 +57,7 @@
 //! sinks; `packing` packs what is sealed; `salvage` replaces what is damaged with what `carve` finds.
 //! `generation` is the only one that names sled; `frame`, `packed`, `packer` are the format of a packed
 //! generation, how one is read and how it is made. `newest`, `row`, `readers` are the generations
-//! being written, sealed and read; `parts` splits large values, `wholes` reads them back, `counts` is
+//! being written, sealed and read, `raw` one that a full disk keeps from being opened; `parts` splits large values, `wholes` reads them back, `counts` is
 //! what is known of them; `sidecar`, `lock`, `reserve`, `quarantine` are the files beside; `disk` is
 //! where all of these change or sync anything, so that tests can cut the power and let calls fail;
 //! `limits` has every bound; `handle` is the asynchronous face; [`inspect`] looks at a stopped agent's
@@ -68,6 +68,7 @@ mod carve;
 mod counts;
 mod disk;
 mod ending;
+mod fault;
 mod frame;
 mod generation;
 mod handle;
@@ -86,6 +87,7 @@ mod parts;
 #[cfg(test)]
 mod proof;
 mod quarantine;
+mod raw;
 mod readers;
 mod reading;
 mod reserve;

@@ -7,7 +7,8 @@ use wire::{EncodedSchema, Kind, StreamId};
 use super::{
     NewRecord,
     counts::Counts,
-    generation::{Fault, Generation, Schemas},
+    fault::Fault,
+    generation::{Generation, Schemas},
     limits::COUNTS_EVERY,
     row::Entry,
     sidecar,

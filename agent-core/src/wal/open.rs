@@ -84,7 +84,12 @@ impl SledWal {
         mut stretches: Vec<Stretch>,
         said: Option<Said>,
     ) -> Result<(), WalError> {
-        let is_lost = stretches.is_empty() && said.is_some();
+        let ended = said.as_ref().filter(|said| stretches.is_empty() && said.holds_nothing());
+        let is_ended = ended.is_some();
+        if let Some(Said { stream, last_seq, .. }) = ended {
+            (self.stream, self.last_seq) = (*stream, *last_seq);
+        }
+        let is_lost = stretches.is_empty() && said.is_some() && !is_ended;
         if let Some(stream) = stretches.iter().rev().find_map(|stretch| stretch.stream) {
             self.stream = stream;
         }
@@ -94,6 +99,10 @@ impl SledWal {
         let is_sound = match newest {
             Some(newest) => self.take_over_newest(newest, &notes)?,
             None if is_lost => true,
+            None if is_ended => {
+                self.add_cursors(&notes.cursors);
+                true
+            }
             None => self.take_over_end(&notes),
         };
         self.last_ms = self.witness.last_ms(self.last_seq, self.held_ms());

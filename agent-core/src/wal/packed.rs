@@ -16,7 +16,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    convert::Infallible,
     fs::File,
     io::{self, ErrorKind, Read as _},
     os::unix::fs::FileExt as _,
@@ -29,12 +28,13 @@ use wire::{EncodedSchema, StreamId, envelope};
 
 use super::{
     carve::Carved,
+    fault::{Fault, io_fault},
     frame::{self, Header, What},
-    generation::{Fault, Schemas, io_fault},
+    generation::Schemas,
     limits::PACKED_BYTES_MAX,
     parts::RECORD_LEAD_BYTES,
     sidecar::{self, Tally},
-    wholes::{self, Trouble},
+    wholes::check_record_of,
 };
 use crate::sink::{BatchLimits, LogRecord};
 
@@ -168,7 +168,7 @@ impl Packed {
                 if (full && !records.is_empty()) || expected > to {
                     return Ok(records);
                 }
-                check(&item, expected)?;
+                check_record_of(item.seq, expected, item.bytes)?;
                 bytes += item.bytes.len();
                 expected = item.seq + 1;
                 records.push(LogRecord { seq: item.seq, bytes: item.bytes.to_vec() });
@@ -380,14 +380,6 @@ fn split_item(raw: &[u8]) -> Option<(Item<'_>, &[u8])> {
     let samples = u64::from(u32::from_le_bytes(*lead.last_chunk()?));
     let seq = u64::from_le_bytes(*bytes[16..].first_chunk()?);
     Some((Item { seq, time_ms, samples, bytes }, rest))
-}
-
-fn check(item: &Item<'_>, expected: u64) -> Result<(), Fault> {
-    match wholes::check_record::<Infallible>(item.seq, expected, item.bytes) {
-        Ok(()) => Ok(()),
-        Err(Trouble::Damaged(reason)) => Err(Fault::Damaged(reason)),
-        Err(Trouble::Database(never)) => match never {},
-    }
 }
 
 fn missing(seq: u64) -> Fault {

@@ -15,9 +15,12 @@
 //! | 2. rename it to `<first seq>.pack`, sync the directory | both | removes the database if every frame of the file is whole, else the file |
 //! | 3. remove the database | the file | – |
 
+use std::io::ErrorKind;
+
 use super::{
     WalError,
-    generation::{Fault, Generation, Schemas},
+    fault::Fault,
+    generation::{Generation, Schemas},
     limits::{
         FRAME_BYTES, FRAME_RECORDS, PACK_AGAIN_RECORDS, PACK_TAIL_PART, PACK_TAIL_RECORDS,
         PACKED_BYTES_MAX,
@@ -85,13 +88,19 @@ impl SledWal {
     }
 
     fn pack_entry(&mut self, index: usize) -> Result<(), WalError> {
+        let first_seq = self.row.get(index).map_or(0, |entry| entry.first_seq);
+        if let Some(Reader::Raw(_)) = self.readers.peek(first_seq) {
+            // Since then there may be space for opening it.
+            self.readers.close(first_seq);
+        }
         if !self.open_reader(index)? {
             // It was damaged, and what was saved of it is packed.
             return Ok(());
         }
         let Some(entry) = self.row.get(index) else { return Ok(()) };
-        let Some(Reader::Sled(generation, schemas)) = self.readers.peek(entry.first_seq) else {
-            return Ok(());
+        let Some(Reader::Sled(generation, schemas)) = self.readers.peek(first_seq) else {
+            let source = ErrorKind::StorageFull.into();
+            return Err(WalError::Io { operation: "open", path: entry.path.clone(), source });
         };
         let cursors = self.cursors.iter().map(|(sink, cursor)| (sink.as_str(), cursor.seq));
         let bytes = match bytes_of(entry, generation, schemas, cursors) {

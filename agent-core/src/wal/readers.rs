@@ -5,9 +5,11 @@ use std::{collections::VecDeque, path::Path, sync::Arc};
 use wire::{EncodedSchema, SchemaId};
 
 use super::{
-    generation::{Fault, Generation, Schemas},
+    fault::Fault,
+    generation::{Generation, Schemas},
     limits::READERS_MAX,
     packed::Packed,
+    raw::Raw,
 };
 use crate::sink::{BatchLimits, LogRecord};
 
@@ -17,6 +19,8 @@ pub(super) enum Reader {
     Sled(Generation, Schemas),
     /// Packed.
     Packed(Box<Packed>),
+    /// A database for whose opening there is no space.
+    Raw(Raw),
 }
 
 impl Reader {
@@ -30,6 +34,7 @@ impl Reader {
         match self {
             Self::Sled(generation, _) => generation.read(from, to, limits),
             Self::Packed(packed) => packed.read(from, to, limits),
+            Self::Raw(raw) => raw.read(from, to, limits),
         }
     }
 
@@ -38,6 +43,7 @@ impl Reader {
         match self {
             Self::Sled(_, schemas) => schemas,
             Self::Packed(packed) => packed.schemas(),
+            Self::Raw(raw) => raw.schemas(),
         }
     }
 
@@ -46,6 +52,7 @@ impl Reader {
         match self {
             Self::Sled(generation, _) => generation.time_of(seq),
             Self::Packed(packed) => packed.time_of(seq),
+            Self::Raw(raw) => raw.time_of(seq),
         }
     }
 
@@ -54,6 +61,7 @@ impl Reader {
         match self {
             Self::Sled(generation, _) => generation.path(),
             Self::Packed(packed) => packed.path(),
+            Self::Raw(raw) => raw.path(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wire::{Kind, envelope};
 
-use super::{WalError, generation::Fault, log::SledWal, row};
+use super::{WalError, fault::Fault, log::SledWal, row};
 use crate::sink::{Batch, BatchLimits, LogRecord};
 
 enum Found {

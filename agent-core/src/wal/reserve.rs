@@ -6,12 +6,11 @@
 
 use std::{
     fs,
-    io::ErrorKind,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use super::{WalError, disk::Disk, generation::Fault, limits::RESERVE_BYTES};
+use super::{disk::Disk, fault::Fault, limits::RESERVE_BYTES};
 
 /// Name of the file.
 pub(super) const FILE_NAME: &str = "reserve";
@@ -53,7 +52,7 @@ impl Reserve {
         mut open: impl FnMut() -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         match open() {
-            Err(Fault::Io(error)) if is_full(&error) && self.release() => {
+            Err(fault) if fault.is_full() && self.release() => {
                 tracing::warn!(
                     "the disk is full, the log's reserve is given up to read what is in it"
                 );
@@ -75,16 +74,6 @@ impl Reserve {
                 let _ = self.disk.remove_file(&self.path);
             }
         }
-    }
-}
-
-fn is_full(error: &WalError) -> bool {
-    match error {
-        WalError::Io { source, .. } => {
-            matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-        }
-        WalError::Database { reason, .. } => reason.contains("StorageFull"),
-        _ => false,
     }
 }
 

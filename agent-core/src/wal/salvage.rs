@@ -19,10 +19,12 @@ use wire::{EncodedSchema, Gap, GapReason, Kind, SchemaId, StreamId, envelope, re
 use super::{
     WalError,
     carve::{self, Carved},
-    generation::{Fault, Generation},
+    fault::{Fault, io_fault},
+    generation::Generation,
     log::SledWal,
     packed::{self, Item, Packed},
     packer::Packer,
+    raw::Raw,
     readers::Reader,
     row::Entry,
     sidecar::{self, StandIn, Tally},
@@ -92,7 +94,7 @@ impl SledWal {
         let carved = is_database.then(|| carve::of(&path, from)).transpose();
         let carved = carved.map_err(|source| io_error("scan", &path, source))?;
         let opened = match is_database {
-            true => self.open_whole(&path, last_seq),
+            true => self.open_whole(&path, (first_seq, last_seq)),
             false => open_packed(&path, last_seq),
         };
         match opened {
@@ -111,8 +113,16 @@ impl SledWal {
         }
     }
 
-    fn open_whole(&mut self, path: &Path, last_seq: u64) -> Result<Reader, Fault> {
-        let generation = self.reserve.give_for(|| Generation::open(&self.disk, path))?;
+    fn open_whole(&self, path: &Path, (first_seq, last_seq): (u64, u64)) -> Result<Reader, Fault> {
+        let generation = match Generation::open(&self.disk, path) {
+            Err(fault) if fault.is_full() => {
+                let carved =
+                    carve::of(path, first_seq).map_err(|error| io_fault("scan", path, error));
+                let raw = Raw::of(path, carved?, first_seq, last_seq);
+                return raw.map(Reader::Raw).ok_or(fault);
+            }
+            opened => opened?,
+        };
         check_end(generation.end()?.last_seq.unwrap_or(0), last_seq)?;
         let schemas = generation.schemas()?;
         Ok(Reader::Sled(generation, schemas))

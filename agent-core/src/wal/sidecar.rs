@@ -7,8 +7,9 @@
 //! <generation>/head   first seq  stream id 16          written last at creation: no head, never finished
 //! <generation>/tail   last seq   tally · stream id 16
 //! <last seq>.gap      last seq   stream id 16 · first seq of what it stands for u64 · payload of the record
-//! last                last seq   stream id 16 · last_ms i64 · cursors
-//!                                rewritten after each append, not synced
+//! last                last seq   stream id 16 · last_ms i64 · first seq held u64 · cursors
+//!                                rewritten after each append, and synced only when the log is left
+//!                                without a generation
 //!
 //! tally               records u64 · samples u64 · first_ms i64 · last_ms i64
 //! cursors             for each sink: bytes of its name u16 · name · seq u64
@@ -203,10 +204,13 @@ pub(super) fn read_gap(path: &Path) -> Option<StandIn> {
 pub(super) fn read_last(directory: &Path) -> Option<Said> {
     let (last_seq, payload) = read(&directory.join(LAST))?;
     let (stream, rest) = payload.split_first_chunk()?;
-    let (last_ms, cursors) = rest.split_first_chunk().unzip();
+    let stream = StreamId::from_bytes(*stream);
+    let (last_ms, rest) = rest.split_first_chunk().unzip();
+    let (first_seq, cursors) = rest.and_then(<[u8]>::split_first_chunk).unzip();
     let last_ms = last_ms.map(|last_ms| i64::from_le_bytes(*last_ms));
+    let first_seq = first_seq.map_or(0, |first_seq| u64::from_le_bytes(*first_seq));
     let cursors = cursors.and_then(decode_cursors).unwrap_or_default();
-    Some(Said { stream: StreamId::from_bytes(*stream), last_seq, last_ms, cursors })
+    Some(Said { stream, first_seq, last_seq, last_ms, cursors })
 }
 
 /// The highest durable seq, told apart from the databases: never ahead of them, and behind by at most
@@ -227,12 +231,21 @@ pub(super) struct Witness {
 pub(super) struct Said {
     /// The stream of the last record.
     pub(super) stream: StreamId,
-    /// Its number.
+    /// The first number that was held; 0 if it didn't say.
+    pub(super) first_seq: u64,
+    /// The last record's number.
     pub(super) last_seq: u64,
     /// Its time in Unix milliseconds; older ones said none.
     pub(super) last_ms: Option<i64>,
     /// How far each sink had come.
     pub(super) cursors: BTreeMap<String, u64>,
+}
+
+impl Said {
+    /// Whether nothing was held any more.
+    pub(super) const fn holds_nothing(&self) -> bool {
+        self.first_seq > self.last_seq
+    }
 }
 
 impl Witness {
@@ -252,18 +265,28 @@ impl Witness {
         told.or_else(|| held_ms.max(self.found.map(|(_, last_ms)| last_ms)))
     }
 
-    /// Says it.
+    /// Says of a stream which numbers are held, the time of the last, and how far sinks have come.
     pub(super) fn say<'a>(
         &self,
         stream: StreamId,
-        last_seq: u64,
+        (first_seq, last_seq): (u64, u64),
         last_ms: i64,
         cursors: impl Iterator<Item = (&'a str, u64)>,
     ) -> io::Result<()> {
-        let payload =
-            [&stream.as_bytes()[..], &last_ms.to_le_bytes(), &encode_cursors(cursors)].concat();
-        let bytes = envelope::encode(Kind::Part, last_seq, &payload);
+        let payload = [
+            &stream.as_bytes()[..],
+            &last_ms.to_le_bytes(),
+            &first_seq.to_le_bytes(),
+            &encode_cursors(cursors),
+        ];
+        let bytes = envelope::encode(Kind::Part, last_seq, &payload.concat());
         self.disk.overwrite(&self.file, &self.path, &bytes.unwrap_or_default())
+    }
+
+    /// Makes what it says durable. It is written in place, so a full disk has room for it.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.disk.sync_file(&self.file, &self.path)?;
+        self.disk.sync_directory(self.path.parent().unwrap_or(&self.path))
     }
 }
 
@@ -397,11 +420,13 @@ mod tests {
             // Each is shorter than the one before.
             let cursors = [("hub", 3), ("the other", seq)];
             let some = &cursors[..if seq == 5 { 1 } else { 2 }];
-            witness.say(STREAM, seq, -7, some.iter().copied()).unwrap();
+            witness.say(STREAM, (2, seq), -7, some.iter().copied()).unwrap();
         }
         let (witness, said) = open();
         let cursors = BTreeMap::from([("hub".to_owned(), 3)]);
-        assert_eq!(said, Some(Said { stream: STREAM, last_seq: 5, last_ms: Some(-7), cursors }));
+        let expected =
+            Said { stream: STREAM, first_seq: 2, last_seq: 5, last_ms: Some(-7), cursors };
+        assert_eq!(said, Some(expected));
         let check = |last_seq, held_ms, expected| {
             assert_eq!(witness.last_ms(last_seq, held_ms), expected, "{last_seq} {held_ms:?}");
         };
@@ -418,7 +443,8 @@ mod tests {
         write(disk, &directory.path().join("last"), 5, STREAM.as_bytes()).unwrap();
         let (witness, said) = Witness::open(disk, directory.path()).unwrap();
         let cursors = BTreeMap::new();
-        assert_eq!(said, Some(Said { stream: STREAM, last_seq: 5, last_ms: None, cursors }));
+        let expected = Said { stream: STREAM, first_seq: 0, last_seq: 5, last_ms: None, cursors };
+        assert_eq!(said, Some(expected));
         assert_eq!((witness.last_ms(5, None), witness.last_ms(5, Some(9))), (None, Some(9)));
     }
 }

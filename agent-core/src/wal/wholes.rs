@@ -1,9 +1,11 @@
 //! Keys, and how values under consecutive keys make wholes again. Knows nothing of the database that
 //! they lie in but that it gives entries in order.
 
+use std::convert::Infallible;
+
 use wire::{Gap, Kind, envelope};
 
-use super::parts;
+use super::{fault::Fault, parts};
 
 /// What goes wrong while reading from a database.
 pub(super) enum Trouble<E> {
@@ -109,5 +111,14 @@ pub(super) fn check_record<E>(seq: u64, expected: u64, bytes: &[u8]) -> Result<(
     match seq == expected || covers() {
         true => Ok(()),
         false => Err(damaged(format!("record {expected} is missing"))),
+    }
+}
+
+/// As [`check_record`], of what no database gave.
+pub(super) fn check_record_of(seq: u64, expected: u64, bytes: &[u8]) -> Result<(), Fault> {
+    match check_record::<Infallible>(seq, expected, bytes) {
+        Ok(()) => Ok(()),
+        Err(Trouble::Damaged(reason)) => Err(Fault::Damaged(reason)),
+        Err(Trouble::Database(never)) => match never {},
     }
 }

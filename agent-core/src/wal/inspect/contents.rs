@@ -16,7 +16,7 @@ use crate::{
         WalError,
         carve::Carved,
         ending::{Ending, damage_times},
-        generation::Fault,
+        fault::Fault,
         salvage::{self, Missing},
         sidecar::{self, Tally},
     },

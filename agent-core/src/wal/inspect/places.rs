@@ -10,7 +10,7 @@ use super::{StoppedLog, generation};
 use crate::wal::{
     WalError,
     ending::{END_GONE, Ending, ending, is_end_gone},
-    generation::Fault,
+    fault::Fault,
     packed, sidecar,
     survey::Stretch,
 };

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{InspectError, StoppedLog, Summary, Verdict};
 use crate::{
     BatchLimits,
-    wal::{SledWal, Wal as _, WalError, WalOptions, generation::Fault},
+    wal::{SledWal, Wal as _, WalError, WalOptions, fault::Fault},
 };
 
 const ALL: BatchLimits = BatchLimits { records: usize::MAX, bytes: usize::MAX };

@@ -181,7 +181,7 @@ impl StoppedLog {
 
     fn check_end(&self, verdict: &mut Verdict) {
         if self.places().is_empty()
-            && let Some(said) = &self.notes.said
+            && let Some(said) = self.notes.said.as_ref().filter(|said| !said.holds_nothing())
         {
             let last_seq = said.last_seq;
             let what = format!("says that record {last_seq} was written, and nothing is left");

@@ -114,6 +114,8 @@ struct State {
     /// Bytes of files as they were when a sync failed.
     dropped: HashMap<Node, Vec<u8>>,
     fault: Option<Fault>,
+    /// Whether there is no space left.
+    is_full: bool,
     /// Calls of the fault's kind so far, and how many of them failed.
     calls: u64,
     failed: u64,
@@ -146,6 +148,7 @@ impl Medium {
             syncing: Vec::new(),
             dropped: HashMap::new(),
             fault: None,
+            is_full: false,
             calls: 0,
             failed: 0,
         };
@@ -163,6 +166,11 @@ impl Medium {
     pub(super) fn fail(&self, fault: Fault) {
         let state = &mut *self.state();
         (state.fault, state.calls, state.countdown) = (Some(fault), 0, u64::MAX);
+    }
+
+    /// Takes all space there is, or gives it back.
+    pub(super) fn fill(&self, is_full: bool) {
+        self.state().is_full = is_full;
     }
 
     /// How many calls failed.
@@ -223,6 +231,10 @@ impl Observer for Medium {
         }
         if act != Act::ReadDatabase {
             self.maybe_cut(state, act, path);
+        }
+        if state.is_full && takes_space(act) && !(act == Act::CreateFile && path.exists()) {
+            state.failed += 1;
+            return Err(Errno::ENOSPC.into());
         }
         state.calls += u64::from(state.fault.is_some_and(|fault| fault.act == act));
         let failed = state.fail(act, false);
@@ -376,6 +388,27 @@ impl State {
             block[..end - start].copy_from_slice(&from[start..end]);
         }
         left
+    }
+}
+
+/// Whether an act may need space that a file or directory doesn't have yet.
+const fn takes_space(act: Act) -> bool {
+    match act {
+        Act::CreateDirectory
+        | Act::CreateFile
+        | Act::WriteFile
+        | Act::Allocate
+        | Act::OpenDatabase
+        | Act::WriteDatabase
+        | Act::FlushDatabase => true,
+        Act::Overwrite
+        | Act::SyncData
+        | Act::SyncFile
+        | Act::SyncDirectory
+        | Act::Rename
+        | Act::RemoveFile
+        | Act::RemoveDirectory
+        | Act::ReadDatabase => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is proven of the log where it touches the disk: power cuts and failing calls, at every step.
 
 mod faults;
+mod full;
 mod known;
 mod medium;
 mod power_cut;
