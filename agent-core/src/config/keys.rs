@@ -125,7 +125,8 @@ fn wal_keys() -> Vec<Key> {
         Key::new(
             "wal.max_age",
             Kind::Duration,
-            "Age at which records go even if nobody has taken them.",
+            "Age at which records go even if nobody has taken them, by the time that was \
+             recorded since: hours without a record count for an eighth of it at most.",
         )
         .default("7d")
         .min("1m")

@@ -12,10 +12,10 @@
 use wire::{Gap, GapReason};
 
 use super::{
-    limits::HEADROOM_BYTES,
+    limits::{AGE_ROLL_PART, HEADROOM_BYTES},
     log::{Keep, SledWal},
     row::Entry,
-    sidecar::{self, StandIn},
+    sidecar::{self, StandIn, Tally},
 };
 
 impl SledWal {
@@ -45,17 +45,10 @@ impl SledWal {
         self.row.iter().position(|entry| entry.gap.is_none())
     }
 
-    /// Age is reckoned from the last sealed record, not from the clock: a clock that is set wrong for a
-    /// while must not cost a backlog. Times that aren't known don't count.
     fn is_too_old(&self, index: usize) -> bool {
-        let last_ms = |entry: &Entry| Some(entry.tally.last_ms).filter(|time_ms| *time_ms > 0);
-        let (entry, newest) = (self.row.get(index), self.row.back());
-        match (entry.and_then(last_ms), newest.and_then(last_ms)) {
-            (Some(last_ms), Some(now_ms)) => {
-                now_ms.saturating_sub(last_ms) > self.bounds.age_ms_max
-            }
-            _ => false,
-        }
+        let generations = self.row.iter().skip(index).filter(|entry| entry.gap.is_none());
+        age_ms(generations.map(|entry| &entry.tally), self.bounds.age_ms_max)
+            > self.bounds.age_ms_max
     }
 
     /// Drops the oldest generation, if need be the newest; false if there is nothing to drop.
@@ -159,5 +152,50 @@ impl SledWal {
             let _ = self.remove(&first);
         }
         true
+    }
+}
+
+/// How old the end of the first of several generations is, by what was recorded since and not by the
+/// clock: a clock that is set wrong must not cost a backlog. So no step from one record to the next
+/// counts for more than a generation may span, whether the clock was set then or the host was off, and a
+/// step back counts for nothing. Times that aren't known don't count.
+fn age_ms<'a>(generations: impl Iterator<Item = &'a Tally>, age_ms_max: i64) -> i64 {
+    let step_ms_max = age_ms_max / AGE_ROLL_PART;
+    let step = |from_ms: i64, to_ms: i64| to_ms.saturating_sub(from_ms).clamp(0, step_ms_max);
+    let mut known = generations.filter(|tally| tally.first_ms > 0 && tally.last_ms > 0);
+    let Some(oldest) = known.next() else { return 0 };
+    let mut age_ms = 0_i64;
+    let mut before_ms = oldest.last_ms;
+    for Tally { first_ms, last_ms, .. } in known {
+        let more_ms = step(before_ms, *first_ms) + step(*first_ms, *last_ms);
+        age_ms = age_ms.saturating_add(more_ms);
+        before_ms = *last_ms;
+    }
+    age_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn age_is_what_was_recorded_since() {
+        let check = |generations: &[(i64, i64)], expected: i64| {
+            let tally = |&(first_ms, last_ms)| Tally { records: 9, samples: 9, first_ms, last_ms };
+            let tallies: Vec<Tally> = generations.iter().map(tally).collect();
+            assert_eq!(age_ms(tallies.iter(), 800), expected, "{generations:?}");
+        };
+        check(&[], 0);
+        check(&[(1_000, 1_090)], 0);
+        check(&[(1_000, 1_090), (1_100, 1_190), (1_200, 1_290)], 200);
+        // Off for a long time; set ahead, and back; set back, and ahead.
+        check(&[(1_000, 1_090), (9_000, 9_090)], 100 + 90);
+        check(&[(1_000, 1_090), (900_000, 900_090), (1_300, 1_390)], 100 + 90 + 90);
+        check(&[(1_000, 1_090), (100, 190), (1_300, 1_390)], 90 + 100 + 90);
+        // Set ahead within a generation that was not left behind for it.
+        check(&[(1_000, 1_090), (1_100, 900_000)], 10 + 100);
+        // Times that nobody knows.
+        check(&[(0, 0), (1_100, 1_190)], 0);
+        check(&[(1_000, 1_090), (0, 0), (1_200, 1_290)], 100 + 90);
     }
 }

@@ -127,8 +127,9 @@ pub struct NewRecord<'a> {
 pub struct WalOptions {
     /// Bytes on disk; less than [`MAX_BYTES_MIN`] is raised to it.
     pub max_bytes: u64,
-    /// Age at which records go even if nobody has taken them, reckoned from the end of the newest
-    /// sealed generation: up to an eighth older ones are kept.
+    /// Age at which records go even if nobody has taken them, reckoned by what was recorded since, up to
+    /// the end of the newest sealed generation. A time without records counts for an eighth at most, for
+    /// it may be a clock that was set.
     pub max_age: Duration,
 }
 
