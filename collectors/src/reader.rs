@@ -23,6 +23,8 @@ const BUFFER_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct KeptFile {
     paths: Vec<PathBuf>,
+    /// Which of them was opened last.
+    opened: usize,
     file: Option<File>,
     buffer: Vec<u8>,
     lossy: String,
@@ -34,9 +36,10 @@ impl KeptFile {
         Self::first_of(vec![path])
     }
 
-    /// The first of several files that can be opened; the first one stands for all in errors.
+    /// The first of several files that can be opened. If none can be, the first one is the one that is
+    /// missing.
     pub(crate) fn first_of(paths: Vec<PathBuf>) -> Self {
-        Self { paths, file: None, buffer: Vec::new(), lossy: String::new() }
+        Self { paths, opened: 0, file: None, buffer: Vec::new(), lossy: String::new() }
     }
 
     /// The text as it is now. Bytes that are not UTF-8 (the name of an interface can hold any)
@@ -61,7 +64,7 @@ impl KeptFile {
     }
 
     fn path(&self) -> &Path {
-        self.paths.first().map_or(Path::new(""), PathBuf::as_path)
+        self.paths.get(self.opened).map_or(Path::new(""), PathBuf::as_path)
     }
 
     fn fill(&mut self) -> Result<usize, CollectError> {
@@ -71,7 +74,8 @@ impl KeptFile {
             return Ok(length);
         }
         self.file = None;
-        let file = open_first(&self.paths)?;
+        let (opened, file) = open_first(&self.paths)?;
+        self.opened = opened;
         let length = read_whole(&file, &mut self.buffer)
             .map_err(|error| CollectError::from_io(self.path(), &error))?;
         self.file = Some(file);
@@ -94,11 +98,11 @@ impl<T: ?Sized> Content<'_, T> {
     }
 }
 
-fn open_first(paths: &[PathBuf]) -> Result<File, CollectError> {
+fn open_first(paths: &[PathBuf]) -> Result<(usize, File), CollectError> {
     let mut first = None;
-    for path in paths {
+    for (index, path) in paths.iter().enumerate() {
         match File::open(path) {
-            Ok(file) => return Ok(file),
+            Ok(file) => return Ok((index, file)),
             Err(error) => _ = first.get_or_insert((path, error)),
         }
     }
@@ -192,8 +196,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let second = dir.path().join("self");
         fs::write(&second, "mounts").unwrap();
-        let mut kept = KeptFile::first_of(vec![dir.path().join("1"), second]);
-        assert_eq!(kept.bytes().unwrap().content, b"mounts");
+        let mut kept = KeptFile::first_of(vec![dir.path().join("1"), second.clone()]);
+        let content = kept.bytes().unwrap();
+        assert_eq!(content.content, b"mounts");
+        let error = content.malformed(&ParseError::new(1, "device", "missing"));
+        assert!(error.to_string().starts_with(&second.display().to_string()), "{error}");
     }
 
     #[test]
