@@ -186,10 +186,23 @@ impl Fields {
 
     /// Adds a sample for each that can be read now. One that is no number is left out with a remark.
     pub(crate) fn push(&mut self, labels: &[(&str, &str)], page: &mut Page, out: &mut Samples) {
+        self.push_parsed(labels, page, out, |_, text| number(text).map(Some));
+    }
+
+    /// As [`Fields::push`], of text that `parse` makes a number of. `None` is no number, and the number
+    /// inside can be left out for a reason.
+    pub(crate) fn push_parsed(
+        &mut self,
+        labels: &[(&str, &str)],
+        page: &mut Page,
+        out: &mut Samples,
+        parse: impl Fn(&Field, &str) -> Option<Option<f64>>,
+    ) {
         for (attribute, field) in &mut self.0 {
             let Ok(text) = attribute.read(page) else { continue };
-            match number(text) {
-                Some(number) => out.push(&field.metric, labels, number / field.divisor),
+            match parse(field, text) {
+                Some(Some(number)) => out.push(&field.metric, labels, number / field.divisor),
+                Some(None) => {}
                 None => out.remark(&no_number(attribute.path(), text)),
             }
         }

@@ -64,6 +64,14 @@ impl<T> Devices<T> {
         Ok(&mut self.known)
     }
 
+    /// As [`Devices::current`], where a machine that has none is no news.
+    pub(crate) fn current_or_none(
+        &mut self,
+        make: impl FnMut(&str, &Path) -> Option<T>,
+    ) -> &mut [T] {
+        self.current(make).unwrap_or_default()
+    }
+
     fn discover(&mut self, mut make: impl FnMut(&str, &Path) -> Option<T>) {
         std::mem::swap(&mut self.seen, &mut self.fresh);
         self.age_ticks = 0;

@@ -21,6 +21,16 @@ const RPC_DIFFERENCE: &str = "what the kernel doesn't count (an NFS version it w
 
 const NOTES: &[Note] = &[
     Note {
+        collector: "btrfs",
+        needs: None,
+        differences: &[
+            "what only an `ioctl` tells is left out: `node_btrfs_device_unused_bytes`, \
+             `node_btrfs_device_errors_total` and the label `btrfs_dev_uuid`; it needs unsafe code. Errors are \
+             `holdfast_btrfs_device_errors_total`, by number of the device, from Linux 5.14 on.",
+            "`raid1c3` and `raid1c4` have their ratio; there it is 0.",
+        ],
+    },
+    Note {
         collector: "cpu",
         needs: None,
         differences: &[
@@ -44,6 +54,14 @@ const NOTES: &[Note] = &[
         differences: &[],
     },
     Note {
+        collector: "fibrechannel",
+        needs: None,
+        differences: &[
+            "a counter that a port hasn't is left out; there it is 0.",
+            "texts are whole; there they end after 128 bytes.",
+        ],
+    },
+    Note {
         collector: "filesystem",
         needs: Some(
             "a mount below a directory that only others may enter shows \
@@ -63,6 +81,13 @@ const NOTES: &[Note] = &[
         differences: &[
             "two chips on one device have one name: of their sensors of the same number the first one's counts; \
              there such a machine can't be scraped.",
+        ],
+    },
+    Note {
+        collector: "infiniband",
+        needs: None,
+        differences: &[
+            "a state or rate that can't be read is left out; there the whole collector fails.",
         ],
     },
     Note {
