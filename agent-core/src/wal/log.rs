@@ -304,7 +304,7 @@ impl SledWal {
 
     /// Notes beside the databases where the log ends, at what time if nothing else says it, and how far
     /// sinks have come.
-    fn note_last(&self, time_ms: Option<i64>) {
+    pub(super) fn note_last(&self, time_ms: Option<i64>) {
         let known_ms = self.last_ms.or(time_ms).filter(|_| self.last_seq > 0);
         // Without a generation it is all there is, and must stay whole.
         let Some(last_ms) = known_ms.filter(|_| self.has_generation()) else { return };

@@ -125,6 +125,10 @@ impl SledWal {
             tracing::warn!(reason, "can't write to the log yet");
         }
         self.ask_databases(&unsure, !is_sound && self.cursors.is_empty());
+        if notes.said.is_none() {
+            // It was damaged: nothing else would say where the log ends if its end is hit next.
+            self.note_last(None);
+        }
         Ok(())
     }
 

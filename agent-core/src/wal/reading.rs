@@ -23,8 +23,9 @@ impl SledWal {
         sink: &str,
         limits: BatchLimits,
     ) -> Result<Option<Batch>, WalError> {
-        // Damage is repaired once for each entry of the row; then it reads, or the disk refuses.
-        for _ in 0..=self.row.len() + 1 {
+        // Damage is found in the newest once, which makes it an entry of the row, and repaired once for
+        // each of those; then it reads, or the disk refuses.
+        for _ in 0..self.row.len() + 3 {
             let batch = match row::position(&self.row, from) {
                 Some(index) => self.read_entry(index, sink, from, limits)?,
                 None => self.read_newest(from, limits)?,

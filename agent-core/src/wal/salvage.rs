@@ -53,8 +53,10 @@ pub(super) struct Missing {
 }
 
 impl Missing {
-    /// Everything from `from` up to `last_seq`, of which `tally` is known.
+    /// Everything from `from` up to `last_seq`, of which `tally` is known. Where nothing is wanted any
+    /// more, it is still the last: something has to stand there.
     pub(super) fn new(from: u64, last_seq: u64, tally: &Tally, reason: &str) -> Self {
+        let from = from.min(last_seq);
         let known = |time_ms| (tally.records > 0 && time_ms != 0).then_some(time_ms);
         let (first_ms, last_ms) = (known(tally.first_ms), known(tally.last_ms));
         Self { from, last_seq, first_ms, last_ms, reason: reason.to_owned() }
@@ -169,8 +171,9 @@ impl SledWal {
         let (path, reason, records) =
             (damaged.path.display(), &damaged.missing.reason, pieces.len() - gaps);
         tracing::error!(%path, reason, records, gaps, "a generation of the log is damaged, saving what is readable");
+        // A gap that tells of something else, as one that begins a stream does, is a record like others.
         if let [only] = pieces.as_slice()
-            && let Some(gap) = gap_of(&only.bytes)
+            && let Some(gap) = gap_of(&only.bytes).filter(|gap| gap.last_seq == only.seq)
         {
             return self.stand_in(damaged, gap);
         }
