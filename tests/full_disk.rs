@@ -6,8 +6,9 @@
 //! acknowledged and given back, and ticks go into the log again: the ballast is still there.
 //!
 //! Then it takes everything, again and again, that space too. Ticks wait in memory, and what finds no
-//! room there is told as a gap. Without the ballast, all that was kept is in the store, once and in
-//! order.
+//! room there is told as a gap. The hub comes back, and while the ballast takes what is given back all
+//! that is durable is read and acknowledged. Without the ballast, all that was kept is in the store, once
+//! and in order.
 //!
 //! The file system is a tmpfs in a mount namespace of our own, which needs no root on most hosts. Any
 //! other small one can be named instead, 4 to 16 MiB and empty:
@@ -80,6 +81,16 @@ impl Ballast {
         });
     }
 
+    /// Takes every byte that is free or is given back, again and again, until the hub has acknowledged
+    /// all that is durable.
+    #[track_caller]
+    fn fill_until_all_acked(&mut self, host: &mut Host) {
+        host.await_so(|host| {
+            self.fill();
+            host.all_acked()
+        });
+    }
+
     /// Writes until nothing fits any more, in ever smaller pieces.
     fn fill(&mut self) {
         let mut piece = vec![0xa5; 1 << 20];
@@ -127,11 +138,13 @@ impl Host {
     /// Waits until the hub has acknowledged all that is durable.
     #[track_caller]
     fn await_all_acked(&mut self) {
+        self.await_so(|host| host.all_acked());
+    }
+
+    fn all_acked(&mut self) -> bool {
         let durable = self.agent.last_seq();
-        self.await_so(|host| {
-            let hosts = host.hub.get("/api/v1/hosts").unwrap_or_default();
-            hosts["hosts"][0]["acked_seq"].as_u64().is_some_and(|acked| acked >= durable)
-        });
+        let hosts = self.hub.get("/api/v1/hosts").unwrap_or_default();
+        hosts["hosts"][0]["acked_seq"].as_u64().is_some_and(|acked| acked >= durable)
     }
 
     /// Waits until the agent has made so many more records durable.
@@ -168,12 +181,13 @@ fn on_a_small_disk() {
     ballast.fill_until_refused(&mut host);
     host.hub.restart().unwrap();
     host.await_all_acked();
-    host.await_durable(1);
+    host.await_durable(2);
     println!("{ACKNOWLEDGED_AND_GIVEN_BACK}");
 
     host.hub.kill().unwrap();
     ballast.fill_until_dropped(&mut host, 3);
     host.hub.restart().unwrap();
+    ballast.fill_until_all_acked(&mut host);
     ballast.remove();
     host.await_durable(4);
     host.await_all_acked();
