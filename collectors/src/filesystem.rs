@@ -290,7 +290,7 @@ mod tests {
             fs::write(dir.path().join("self/mounts"), mounts).unwrap();
             let mut out = Samples::new("filesystem");
             let got = collector.collect(&mut out).map(|()| out.len()).map_err(|e| e.to_string());
-            let shown = dir.path().join("1/mounts").display().to_string();
+            let shown = dir.path().join("self/mounts").display().to_string();
             let got = got.map_err(|error| error.replace(&shown, "MOUNTS"));
             assert_eq!(got, expected.map_err(str::to_owned));
         };
