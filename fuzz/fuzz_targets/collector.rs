@@ -3,7 +3,7 @@
 //! `COLLECTOR=netstat cargo +nightly fuzz run collector` fuzzes the parsers of one collector; without
 //! it, of all there are. Collectors read copies of the committed trees: an input says which file (two
 //! bytes) and whether it becomes the file (an even byte), or part of it from a place on (an odd one, and
-//! two bytes). With `TMPDIR=/dev/shm` no disk is written.
+//! two bytes).
 #![no_main]
 
 #[path = "../../collectors/tests/trees/mod.rs"]
@@ -29,7 +29,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some(([high, low, how], rest)) = bytes.split_first_chunk() else { return };
     let targets = TARGETS.get_or_init(targets);
     let target = &targets[usize::from(u16::from_be_bytes([*high, *low])) % targets.len()];
-    let Some(content) = (if how % 2 == 0 { Some(rest.to_vec()) } else { patch(&target.whole, rest) })
+    let Some(content) =
+        (if how % 2 == 0 { Some(rest.to_vec()) } else { patch(&target.whole, rest) })
     else {
         return;
     };
@@ -56,7 +57,9 @@ fn targets() -> Vec<Target> {
     let mut targets = Vec::new();
     for fixture in FIXTURES {
         let tree: &'static Tree = Box::leak(Box::new(Tree::copy(fixture).unwrap()));
-        for line in REGISTRY.iter().filter(|line| only.as_deref().is_none_or(|one| one == line.name)) {
+        for line in
+            REGISTRY.iter().filter(|line| only.as_deref().is_none_or(|one| one == line.name))
+        {
             for file in tree.read_by(line).unwrap() {
                 let whole = fs::read(&file).unwrap();
                 targets.push(Target { tree, line, file, whole });

@@ -25,14 +25,16 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// A copy of `collectors/fixtures/<fixture>`.
+    /// A copy of `collectors/fixtures/<fixture>`, in memory if there is such a place: some disks are
+    /// waited for when a file is written anew.
     pub(crate) fn copy(fixture: &str) -> io::Result<Self> {
         let original = Path::new(env!("CARGO_MANIFEST_DIR"));
         // from `collectors` itself, or from `fuzz` beside it
         let fixtures = [original.join("fixtures"), original.join("../collectors/fixtures")];
         let original = fixtures.iter().map(|path| path.join(fixture)).find(|path| path.exists());
         let original = original.ok_or_else(|| io::Error::other(format!("no fixture {fixture}")))?;
-        let directory = tempfile::tempdir()?;
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { TempDir::new_in(memory)? } else { TempDir::new()? };
         copy_all(&original, directory.path())?;
         Ok(Self { directory })
     }
