@@ -237,19 +237,44 @@ fn a_copied_data_directory_is_told_on_both_sides_and_loses_nothing() {
     check_delivered(&hub, &taken, &shared_id, copied_seq);
 }
 
+/// Of a host, what its clone begins with.
+#[derive(Clone, Copy, PartialEq)]
+enum Copied {
+    /// Its identity only: nothing that either sends contradicts what the other has sent.
+    Identity,
+    /// Its log too: both go on with one stream under the same numbers.
+    Log,
+}
+
 #[test]
 fn when_the_clone_has_gone_the_refused_agent_goes_on_by_itself() {
+    check_goes_on(Copied::Identity);
+}
+
+#[test]
+fn when_a_clone_with_another_log_has_gone_both_logs_are_kept() {
+    check_goes_on(Copied::Log);
+}
+
+fn check_goes_on(copied: Copied) {
     let directory = tempfile::tempdir().unwrap();
     let mut hub = Hub::start(&binaries(), directory.path(), TOKEN).unwrap();
     let mut first = Host::new("web-1", directory.path(), &hub);
     first.start();
     await_acked(&hub, &first, 2);
-    // Only the identity is the same: nothing that either sends contradicts what the other has sent.
     let mut second = Host::new("web-2", directory.path(), &hub);
-    fs::create_dir_all(second.data_dir()).unwrap();
-    fs::copy(first.data_dir().join("agent-id"), second.data_dir().join("agent-id")).unwrap();
-    second.start();
     let id = first.id();
+    if copied == Copied::Log {
+        first.stop();
+        second = first.clone_to("web-2", directory.path(), &hub);
+        let copied_seq = first.last_durable();
+        first.start();
+        await_acked(&hub, &first, copied_seq + 1);
+    } else {
+        fs::create_dir_all(second.data_dir()).unwrap();
+        fs::copy(first.data_dir().join("agent-id"), second.data_dir().join("agent-id")).unwrap();
+    }
+    second.start();
     // Who was there first goes on.
     let (mut taken, mut refused) = (first, second);
     let said = || [&taken, &refused].map(Host::said).concat();

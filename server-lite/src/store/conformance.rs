@@ -203,7 +203,8 @@ pub(crate) async fn run(store: &dyn Store) {
     agents_are_told_as_they_are(store).await;
     other_content_under_a_stored_number_is_refused_whole(store).await;
     a_gap_in_the_place_of_a_record_is_a_retry(store).await;
-    records_too_far_back_to_be_known_wait_until_the_agent_is_alone(store).await;
+    a_retry_is_one_however_far_back_it_lies(store).await;
+    two_hosts_that_come_in_turn_lose_nothing(store).await;
     a_log_that_was_set_back_goes_on(store).await;
     what_comes_late_is_no_log_that_was_set_back(store).await;
     store.maintain(START_MS, Duration::from_secs(30 * 24 * 60 * 60)).await.unwrap();
@@ -411,10 +412,11 @@ async fn other_content_under_a_stored_number_is_refused_whole(store: &dyn Store)
     let mut agent = FakeAgent::new(15, 1, &[&schema]);
     let ticks: Vec<Fake> = (1..=5).map(|seq| tick(seq, &schema)).collect();
     assert_eq!(agent.send(store, &ticks).await.acked_seq, 5);
-    // Same numbers at the same times: two hosts, whether or not the other is heard of.
+    // Same numbers at the same times: two hosts. It can't go on while the other is there, or when this
+    // may have been late on the way.
     let clone: Vec<Fake> = (4..=9).map(|seq| elsewhere(seq, &schema)).collect();
-    for is_alone in [false, true] {
-        let batch = IngestBatch { is_alone, ..agent.batch(&clone) };
+    for (is_alone, is_fresh) in [(false, false), (false, true), (true, false)] {
+        let batch = IngestBatch { is_alone, is_fresh, ..agent.batch(&clone) };
         let error = store.ingest(batch).await.unwrap_err();
         assert!(matches!(error, IngestError::Conflict { seq: 4, .. }), "{error:?}");
         assert!(error.to_string().contains("record 4 is stored already"), "{error}");
@@ -423,6 +425,10 @@ async fn other_content_under_a_stored_number_is_refused_whole(store: &dyn Store)
     agent.header.last_seq = Some(3);
     let error = send_contested(store, &agent, &[]).await.unwrap_err();
     assert!(error.to_string().contains("its log ends with 3"), "{error}");
+    // Or that was late on the way.
+    let late = IngestBatch { is_fresh: false, ..agent.batch(&[]) };
+    let error = store.ingest(late).await.unwrap_err();
+    assert!(matches!(error, IngestError::Busy(_)), "{error:?}");
     agent.header.last_seq = Some(6);
     let again = send_contested(store, &agent, &ticks).await.unwrap();
     assert_eq!((again.acked_seq, again.duplicates), (5, 5), "a retry is one");
@@ -447,16 +453,63 @@ async fn a_gap_in_the_place_of_a_record_is_a_retry(store: &dyn Store) {
     check_samples(store, "host-12", "replaced", &[1, 3, 4, 5, 6]).await;
 }
 
-async fn records_too_far_back_to_be_known_wait_until_the_agent_is_alone(store: &dyn Store) {
+async fn a_retry_is_one_however_far_back_it_lies(store: &dyn Store) {
     let schema = schema("far_back", 1);
     let agent = FakeAgent::new(13, 1, &[&schema]);
     let ticks: Vec<Fake> = (1..=2_000).map(|seq| tick(seq, &schema)).collect();
     agent.send(store, &ticks).await;
-    let error = send_contested(store, &agent, &ticks[..5]).await.unwrap_err();
-    assert!(matches!(error, IngestError::Busy(_)), "{error:?}");
-    assert_eq!(send_contested(store, &agent, &ticks).await.unwrap().duplicates, 2_000);
-    let again = agent.send(store, &ticks[..5]).await;
-    assert_eq!((again.acked_seq, again.duplicates), (2_000, 5));
+    for again in [&ticks[..5], &ticks[700..800], &ticks[1_995..], &ticks[..]] {
+        let found = send_contested(store, &agent, again).await.unwrap();
+        assert_eq!((found.acked_seq, found.duplicates), (2_000, again.len() as u64));
+    }
+    let mut forked = ticks[700..800].to_vec();
+    forked[60] = elsewhere(761, &schema);
+    let error = send_contested(store, &agent, &forked).await.unwrap_err();
+    assert!(matches!(error, IngestError::Conflict { seq: 761, .. }), "{error:?}");
+}
+
+async fn two_hosts_that_come_in_turn_lose_nothing(store: &dyn Store) {
+    let schema = schema("in_turn", 1);
+    let first = FakeAgent::new(17, 1, &[&schema]);
+    let mut second = first.clone();
+    second.header.instance_id = InstanceId::from_bytes([18; 16]);
+    // Copied when 50 was the last; it goes on in the same time, with values of its own.
+    let on_second = |seq: u64| match seq {
+        ..=50 => tick(seq, &schema),
+        _ => Fake::TickAt(seq, time_of(seq) + 1, vec![(schema.id, vec![value_of(seq, 1)])]),
+    };
+    let from_first = |from, to| (from..=to).map(|seq| tick(seq, &schema)).collect::<Vec<Fake>>();
+    let from_second = |from, to| (from..=to).map(on_second).collect::<Vec<Fake>>();
+    // What is sent, how far it is stored then, and how much of it was stored already.
+    let check = async |agent: &FakeAgent, records: Vec<Fake>, acked_seq, duplicates| {
+        let new = records.len() as u64 - duplicates;
+        let found = agent.send(store, &records).await;
+        assert_eq!(
+            (found.acked_seq, found.duplicates, found.records),
+            (acked_seq, duplicates, new)
+        );
+    };
+    check(&first, from_first(1, 300), 300, 0).await;
+    // Far back, in parts, and further than the first has come; with some that it had sent before.
+    check(&second, from_second(48, 60), 60, 3).await;
+    check(&second, from_second(61, 400), 400, 0).await;
+    // In turn, each right behind what it has sent, or with some of it again after a crash.
+    check(&first, from_first(301, 310), 310, 0).await;
+    check(&second, from_second(395, 410), 410, 6).await;
+    check(&first, from_first(290, 311), 311, 21).await;
+    check(&second, from_second(411, 411), 411, 0).await;
+    // Before both went their own way, it is the same in both.
+    check(&second, from_second(40, 45), 411, 6).await;
+    let agents = store.agents().await.unwrap();
+    let found = agents.iter().find(|one| one.agent_id == first.header.agent_id).unwrap();
+    let mut ends: Vec<u64> = found.streams.iter().map(|stream| stream.acked_seq).collect();
+    ends.sort_unstable();
+    assert_eq!(ends, [311, 411]);
+    assert_eq!(gaps_of(store, "host-17").await, []);
+    let mut expected: Vec<_> = (1..=311).map(|seq| (time_of(seq), value_of(seq, 0))).collect();
+    expected.extend((51..=411).map(|seq| (time_of(seq) + 1, value_of(seq, 1))));
+    expected.sort_by_key(|sample| sample.0);
+    assert_eq!(samples_of(store, "host-17", "in_turn", EVER).await, [expected]);
 }
 
 async fn a_log_that_was_set_back_goes_on(store: &dyn Store) {
@@ -503,10 +556,10 @@ async fn what_comes_late_is_no_log_that_was_set_back(store: &dyn Store) {
     agent.header.last_seq = Some(190);
     let copy = agent.send(store, &later[170..180]).await;
     assert_eq!((copy.acked_seq, copy.duplicates), (190, 10));
-    // Said when 10 was the last: too far back to be compared, and later than the last tick.
+    // Said when 10 was the last, and at a later time than the last tick.
     agent.header.last_seq = Some(10);
-    let error = store.ingest(agent.batch(&first)).await.unwrap_err();
-    assert!(matches!(error, IngestError::Conflict { .. }), "{error:?}");
+    let copy = agent.send(store, &first).await;
+    assert_eq!((copy.acked_seq, copy.duplicates), (10, 10));
     let agents = store.agents().await.unwrap();
     let found = agents.iter().find(|one| one.agent_id == agent.header.agent_id).unwrap();
     assert_eq!(found.streams.len(), 1, "no stream was set aside");

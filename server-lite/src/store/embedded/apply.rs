@@ -2,7 +2,7 @@
 //! in the transaction it is given.
 
 use rusqlite::{Connection, params};
-use wire::SchemaId;
+use wire::{SchemaId, StreamId};
 
 use super::{
     catalog::{AgentState, StreamState},
@@ -10,7 +10,7 @@ use super::{
     head,
     incoming::{Incoming, Plan, Record, What, plan},
     ledger, registry, schemas,
-    sums::Comparison,
+    sums::{Comparison, Known},
     writer::Writing,
 };
 use crate::store::{IngestError, Ingested};
@@ -44,56 +44,107 @@ pub(crate) fn apply(
 }
 
 /// Lets in what the stream's own writer sends: what is there already has to be what is sent again.
+///
+/// Anything else is another log under the stream's name: it was set back, or copied and gone on with
+/// elsewhere. While another process is there, it is refused. Else it goes on, and what the stream has
+/// held is set aside: each log's records stay in a stream that has all of them, once. One that comes
+/// back goes on with its own.
 fn admit(
     connection: &Connection,
     agent: &mut AgentState,
     incoming: &Incoming,
 ) -> Result<(), IngestError> {
-    let Some(stream) = agent.streams.get(&incoming.header.stream_id) else { return Ok(()) };
-    let Some((seq, reason)) = contradiction(stream, incoming)? else { return Ok(()) };
-    let latest_ms = latest_tick_ms(connection, agent).map_err(database("read latest tick"))?;
-    let is_later = incoming.first_tick_ms().zip(latest_ms).is_some_and(|(new, old)| new > old);
-    if !(incoming.is_alone && incoming.is_fresh && is_later) {
+    let stream_id = incoming.header.stream_id;
+    let Some(stream) = agent.streams.get(&stream_id) else { return Ok(()) };
+    let found = contradiction(connection, stream, incoming)?;
+    let jump = jump(stream, incoming);
+    if found.is_none() && jump.is_none() {
+        return Ok(());
+    }
+    let own = own_aside(connection, agent, incoming).map_err(database("compare streams"))?;
+    // Without another log to go on with, it is a hole.
+    let Some((seq, reason)) = found.or(jump.filter(|_| own.is_some())) else { return Ok(()) };
+    if !(incoming.is_alone && incoming.is_fresh) {
         return Err(IngestError::Conflict { seq, reason });
     }
-    let aside = agent.set_aside(connection, incoming.header.stream_id);
-    let aside = aside.map_err(database("set stream aside"))?;
+    let changed = change_streams(connection, agent, incoming, own, seq);
+    let aside = changed.map_err(database("set stream aside"))?;
     tracing::warn!(
-        host = incoming.header.hostname, agent = %incoming.header.agent_id,
-        stream = %incoming.header.stream_id, aside = aside.map(tracing::field::display), reason,
-        "an agent's log was set back, what it had sent before is kept as a stream of its own"
+        host = incoming.header.hostname, agent = %incoming.header.agent_id, stream = %stream_id,
+        aside = aside.map(tracing::field::display), again = own.is_some(), reason,
+        "another log goes on under this agent's identity: it was set back, or another host has used \
+         it; both are kept, what was stored before as a stream of its own"
     );
     Ok(())
 }
 
-/// The time of the latest tick of an agent that is stored. Not that of the last one: a clock may have
-/// been set back, and then what comes late on the way looks like something new.
-fn latest_tick_ms(connection: &Connection, agent: &AgentState) -> rusqlite::Result<Option<i64>> {
-    let sealed: Option<i64> = connection
-        .prepare_cached(
-            "SELECT max((SELECT max(max_ms) FROM blocks INDEXED BY blocks_by_time \
-             WHERE grp = g.id)) FROM groups g WHERE g.agent = ?1",
-        )?
-        .query_row([agent.row], |row| row.get(0))?;
-    let mut latest_ms = sealed;
-    for stream in agent.streams.values() {
-        let (first, last) = head::row_ids(stream.row);
-        let unsealed: Option<i64> = connection
-            .prepare_cached("SELECT max(max_ms) FROM head WHERE id BETWEEN ?1 AND ?2")?
-            .query_row([first, last], |row| row.get(0))?;
-        latest_ms = latest_ms.max(unsealed);
+/// Sets the stream aside for the one that the sender has written before, or for a new one from that
+/// number on: what comes before it in this request is the same in both.
+fn change_streams(
+    connection: &Connection,
+    agent: &mut AgentState,
+    incoming: &Incoming,
+    own: Option<StreamId>,
+    seq: u64,
+) -> rusqlite::Result<Option<StreamId>> {
+    let stream_id = incoming.header.stream_id;
+    let aside = agent.set_aside(connection, stream_id)?;
+    match own {
+        Some(own) => agent.take_up(connection, own, stream_id)?,
+        None => {
+            let begins = incoming.records.iter().take_while(|record| record.seq < seq).last();
+            let begins = begins.map_or(seq.saturating_sub(1), |record| record.seq);
+            agent.stream(connection, stream_id, begins, incoming.received_ms)?;
+        }
     }
-    Ok(latest_ms)
+    Ok(aside)
+}
+
+/// Of what was set aside of the stream, that which the request goes on with.
+fn own_aside(
+    connection: &Connection,
+    agent: &AgentState,
+    incoming: &Incoming,
+) -> rusqlite::Result<Option<StreamId>> {
+    let first = incoming.records.first().map_or(0, |record| record.seq);
+    let mut behind = None;
+    for (name, stream) in agent.aside(incoming.header.stream_id) {
+        match compare(connection, stream, incoming)? {
+            Comparison::Same => return Ok(Some(name)),
+            Comparison::Nothing if first == stream.acked_seq + 1 => behind = Some(name),
+            _ => {}
+        }
+    }
+    Ok(behind)
+}
+
+fn compare(
+    connection: &Connection,
+    stream: &StreamState,
+    incoming: &Incoming,
+) -> rusqlite::Result<Comparison> {
+    let again = incoming.records.iter().take_while(|record| record.seq <= stream.acked_seq);
+    let again: Vec<Known> = again.map(|record| (record.seq, record.sum)).collect();
+    stream.sums.compare(connection, stream.row, &again)
+}
+
+/// Numbers that are left out, and that no gap stands for: no log does that. The first after them.
+fn jump(stream: &StreamState, incoming: &Incoming) -> Option<(u64, String)> {
+    let (acked, first) = (stream.acked_seq, incoming.records.first()?);
+    let is_told = matches!(&first.what, What::Gap(gap)
+        if (gap.first_seq..=gap.last_seq).contains(&(acked + 1)));
+    let reason = || format!("records up to {acked} are stored, and {} comes next", first.seq);
+    (first.seq > acked + 1 && !is_told).then(|| (first.seq, reason()))
 }
 
 /// Why a request can't come from who wrote what is stored: the number at fault, and in words.
 fn contradiction(
+    connection: &Connection,
     stream: &StreamState,
     incoming: &Incoming,
 ) -> Result<Option<(u64, String)>, IngestError> {
     let acked = stream.acked_seq;
-    let again = incoming.records.iter().take_while(|record| record.seq <= acked);
-    let compared = stream.sums.compare(again.map(|record| (record.seq, record.sum)));
+    let compared = compare(connection, stream, incoming).map_err(database("compare records"))?;
     let short = incoming.header.last_seq.filter(|last| *last < acked);
     match (compared, short) {
         (Comparison::Differs(seq), _) => {
@@ -108,9 +159,9 @@ fn contradiction(
         )),
         (_, Some(last)) => {
             let reason = format!("records up to {acked} are stored, but its log ends with {last}");
-            Ok(Some((last + 1, reason)))
+            Ok(Some((incoming.records.first().map_or(last, |first| first.seq), reason)))
         }
-        // Who crashed and has started again sends them again; so does another that is behind.
+        // Older than checksums are kept: a retry, unless another is there.
         (Comparison::Unknown, None) if !incoming.is_alone => Err(IngestError::Busy(
             "another process of this agent was heard of moments ago, and may have sent these records",
         )),
@@ -231,7 +282,8 @@ fn take(
         insert_head(connection, stream, incoming, taken, span)?;
     }
     stream.acked_seq = taken.last().map_or(stream.acked_seq, |last| last.seq);
-    taken.iter().for_each(|record| stream.sums.push(record.seq, record.sum));
+    let known = taken.iter().map(|record| (record.seq, record.sum));
+    stream.sums.extend(connection, stream.row, known, received_ms)?;
     stream.save(connection, received_ms)?;
     Ok(super::seal::is_due(stream).then_some(stream.row))
 }

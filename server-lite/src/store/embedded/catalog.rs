@@ -191,25 +191,58 @@ impl AgentState {
 }
 
 impl AgentState {
-    /// Keeps a stream as it is under another name, so that it can begin anew under its own. The name
-    /// is made of the old one and the row, which is used once.
+    /// Keeps a stream as it is under another name, so that another can go on under its own.
     pub(crate) fn set_aside(
         &mut self,
         connection: &Connection,
         stream_id: StreamId,
     ) -> rusqlite::Result<Option<StreamId>> {
         let Some(stream) = self.streams.remove(&stream_id) else { return Ok(None) };
-        let mut hash = Sha256::new_with_prefix(stream_id.as_bytes());
-        hash.update(stream.row.to_le_bytes());
-        let mut name = [0; 16];
-        name.copy_from_slice(&hash.finalize()[..16]);
-        connection
-            .prepare_cached("UPDATE streams SET uuid = ?2 WHERE id = ?1")?
-            .execute(params![stream.row, name.as_slice()])?;
-        let name = StreamId::from_bytes(name);
+        let name = name_aside(stream_id, stream.row);
+        rename_stream(connection, stream.row, name)?;
         self.streams.insert(name, stream);
         Ok(Some(name))
     }
+
+    /// What was set aside of a stream.
+    pub(crate) fn aside(
+        &self,
+        stream_id: StreamId,
+    ) -> impl Iterator<Item = (StreamId, &StreamState)> {
+        let aside = move |(name, stream): &(&StreamId, &StreamState)| {
+            **name == name_aside(stream_id, stream.row)
+        };
+        self.streams.iter().filter(aside).map(|(name, stream)| (*name, stream))
+    }
+
+    /// Lets a stream that was set aside go on under the name that it had.
+    pub(crate) fn take_up(
+        &mut self,
+        connection: &Connection,
+        aside: StreamId,
+        stream_id: StreamId,
+    ) -> rusqlite::Result<()> {
+        let Some(stream) = self.streams.remove(&aside) else { return Ok(()) };
+        rename_stream(connection, stream.row, stream_id)?;
+        self.streams.insert(stream_id, stream);
+        Ok(())
+    }
+}
+
+/// What a stream is called that was set aside: made of its name and of its row, which is used once.
+fn name_aside(stream_id: StreamId, row: i64) -> StreamId {
+    let mut hash = Sha256::new_with_prefix(stream_id.as_bytes());
+    hash.update(row.to_le_bytes());
+    let mut name = [0; 16];
+    name.copy_from_slice(&hash.finalize()[..16]);
+    StreamId::from_bytes(name)
+}
+
+fn rename_stream(connection: &Connection, row: i64, name: StreamId) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE streams SET uuid = ?2 WHERE id = ?1")?
+        .execute(params![row, name.as_bytes().as_slice()])
+        .map(|_| ())
 }
 
 impl StreamState {

@@ -15,7 +15,7 @@ pub(crate) const FILE: &str = "hub.sqlite";
 /// "HFhb" in `PRAGMA application_id`.
 const APPLICATION_ID: i32 = 0x4846_6862;
 /// What this build writes in `PRAGMA user_version`; older ones it brings up to date.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// Pages in the write-ahead log before they are copied to the database: 16 MiB.
 const CHECKPOINT_PAGES: i32 = 4_096;
@@ -150,6 +150,16 @@ INSERT INTO checks VALUES (1, 0);
 ";
 /// What brings a database of version 1 up to date.
 const SINCE_1: &str = "ALTER TABLE streams ADD COLUMN sums BLOB NOT NULL DEFAULT x''";
+/// Checksums of records before those in `streams.sums`; new with version 3.
+pub(crate) const SUMS: &str = "
+CREATE TABLE sums (
+    stream INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL,
+    sums BLOB NOT NULL,
+    PRIMARY KEY (stream, first_seq)
+) STRICT, WITHOUT ROWID;
+";
 
 /// Says what was tried when the database refuses.
 pub(crate) fn database(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
@@ -235,14 +245,15 @@ fn is_empty(connection: &Connection) -> bool {
 }
 
 fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let change = match version(connection, path)? {
+    let changes: &[&str] = match version(connection, path)? {
         VERSION => return Ok(()),
-        1 => SINCE_1,
-        _ => TABLES,
+        2 => &[SUMS],
+        1 => &[SINCE_1, SUMS],
+        _ => &[TABLES, SUMS],
     };
     let create = |connection: &mut Connection| {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(change)?;
+        changes.iter().try_for_each(|change| transaction.execute_batch(change))?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()
@@ -267,25 +278,31 @@ mod tests {
                 assert!(error.contains(expected) && error.contains(FILE), "{error}");
             }
         };
-        check("PRAGMA user_version = 3", "newer hub (format 3, this build knows 2)");
+        check("PRAGMA user_version = 4", "newer hub (format 4, this build knows 3)");
         check("PRAGMA application_id = 7", "is not a hub's database");
         check("PRAGMA application_id = 0", "is not a hub's database");
     }
 
     #[test]
     fn an_older_file_is_brought_up_to_date() {
-        let directory = tempfile::tempdir().unwrap();
-        drop(open_writer(directory.path()).unwrap());
-        let connection = Connection::open(path_in(directory.path())).unwrap();
-        let older = "ALTER TABLE streams DROP COLUMN sums; PRAGMA user_version = 1;\
-                     INSERT INTO streams VALUES (1, 1, x'00', 7, 0, 0, 0, 0, 0, 0, 0)";
-        connection.execute_batch(older).unwrap();
-        drop(connection);
-        let connection = open_writer(directory.path()).unwrap();
-        let read = "SELECT acked_seq, length(sums) FROM streams";
-        let found = connection.query_row(read, [], |row| Ok((row.get(0)?, row.get(1)?)));
-        assert_eq!(found, Ok((7, 0)));
-        open_reader(directory.path()).unwrap();
+        let version_1 = "DROP TABLE sums; ALTER TABLE streams DROP COLUMN sums; \
+                         PRAGMA user_version = 1; \
+                         INSERT INTO streams VALUES (1, 1, x'00', 7, 0, 0, 0, 0, 0, 0, 0)";
+        let version_2 = "DROP TABLE sums; PRAGMA user_version = 2; \
+                         INSERT INTO streams VALUES (1, 1, x'00', 7, 0, 0, 0, 0, 0, 0, 0, x'')";
+        for older in [version_1, version_2] {
+            let directory = tempfile::tempdir().unwrap();
+            drop(open_writer(directory.path()).unwrap());
+            let connection = Connection::open(path_in(directory.path())).unwrap();
+            connection.execute_batch(older).unwrap();
+            drop(connection);
+            let connection = open_writer(directory.path()).unwrap();
+            let read = "SELECT acked_seq, length(sums), (SELECT count(*) FROM sums) FROM streams";
+            let found =
+                connection.query_row(read, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+            assert_eq!(found, Ok((7, 0, 0)));
+            open_reader(directory.path()).unwrap();
+        }
     }
 
     #[test]

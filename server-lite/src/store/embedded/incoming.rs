@@ -90,15 +90,6 @@ fn stands_in(record: &request::Record) -> bool {
 }
 
 impl Incoming {
-    /// Earliest time of its ticks.
-    pub(crate) fn first_tick_ms(&self) -> Option<i64> {
-        let times = self.records.iter().filter_map(|record| match record.what {
-            What::Tick { time_ms, .. } => Some(time_ms),
-            What::Gap(_) => None,
-        });
-        times.min()
-    }
-
     /// Samples in it: what it costs to write.
     pub(crate) fn samples(&self) -> usize {
         let samples = self.records.iter().map(|record| match record.what {

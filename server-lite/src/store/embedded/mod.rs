@@ -213,8 +213,20 @@ impl Embedded {
         for agent in agents.await? {
             self.change(move |writing| retain::drop_old_series(writing, agent, cutoff_ms)).await?;
         }
+        self.drop_old_sums(cutoff_ms).await?;
         self.drop_old_ledger(cutoff_ms).await?;
         self.drop_old_texts(now_ms).await
+    }
+
+    async fn drop_old_sums(&self, cutoff_ms: i64) -> Result<(), StoreError> {
+        let streams = self.apart.readers.with(move |connection| {
+            sums::old(connection, cutoff_ms).map_err(database("look for old checksums"))
+        });
+        for streams in streams.await?.chunks(retain::STREAMS_ONCE) {
+            let streams = streams.to_vec();
+            self.change(move |writing| retain::drop_sums(writing, &streams, cutoff_ms)).await?;
+        }
+        Ok(())
     }
 
     async fn drop_old_ledger(&self, cutoff_ms: i64) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! What goes when it is old: samples, then the series and schemas that nothing names any more, then the
-//! texts of those; lines of the gap ledger, and the damaged records that they tell of.
+//! texts of those; lines of the gap ledger, and the damaged records that they tell of; checksums of
+//! records.
 //!
 //! Space that is given back inside the database is used again; the file doesn't shrink.
 
@@ -12,7 +13,7 @@ use super::{
     database::database,
     registry::{day_of, schema_series},
     schemas::USED_STEP_MS,
-    seal,
+    seal, sums,
     writer::Writing,
 };
 use crate::store::{LedgerReason, StoreError};
@@ -21,6 +22,8 @@ use crate::store::{LedgerReason, StoreError};
 pub(crate) const HEAD_AGE_MAX_MS: i64 = 2 * 60 * 60 * 1_000;
 /// Groups whose old blocks are dropped in one transaction.
 pub(crate) const GROUPS_ONCE: usize = 64;
+/// Streams whose old checksums are dropped in one transaction.
+pub(crate) const STREAMS_ONCE: usize = 64;
 /// Lines of the ledger dropped in one transaction.
 pub(crate) const GAPS_ONCE: usize = 1_000;
 /// Damaged records dropped in one transaction; each may have the size of a request.
@@ -176,6 +179,17 @@ pub(crate) fn untold_damage(connection: &Connection) -> rusqlite::Result<Vec<i64
         )?
         .query_map([LedgerReason::StoreDamaged.as_str()], |row| row.get(0))?
         .collect()
+}
+
+/// Drops the checksums of some streams that are older than a time.
+pub(crate) fn drop_sums(
+    writing: &mut Writing<'_>,
+    streams: &[i64],
+    cutoff_ms: i64,
+) -> Result<(), StoreError> {
+    let mut streams = streams.iter();
+    let dropped = streams.try_for_each(|row| sums::drop_old(writing.connection, *row, cutoff_ms));
+    dropped.map_err(database("drop old checksums"))
 }
 
 /// Drops some lines of the ledger.
