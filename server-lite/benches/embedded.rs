@@ -44,7 +44,8 @@ async fn round(store: &Arc<Embedded>, bodies: Vec<Vec<u8>>) -> Duration {
                         body,
                         received_ms: START_MS,
                         is_alone: true,
-                        is_fresh: true,
+                        number: 1,
+                        after: 1,
                     };
                     let stored = store.ingest(batch).await.expect("stored");
                     assert_eq!(stored.records, 1);

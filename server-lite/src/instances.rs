@@ -100,12 +100,14 @@ pub struct Caller<'a> {
 }
 
 /// How a caller was let in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admitted {
     /// Whether nobody else spoke for its agent lately, and it is known to run.
     pub is_alone: bool,
-    /// Whether it said this after the agent's latest records were stored.
-    pub is_fresh: bool,
+    /// Counts what the hub has heard, this included.
+    pub number: u64,
+    /// It said this after all had come whose number is less; 0 if that isn't known.
+    pub after: u64,
     /// Whether it has said something later already: what this says of its log is old.
     pub is_late: bool,
 }
@@ -230,12 +232,19 @@ impl Instances {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) if has_room => vacant.insert(Speakers::new(caller, word, now_ms)),
             // More agents than are remembered: the store still compares.
-            Entry::Vacant(_) => return Ok(Admitted::default()),
+            Entry::Vacant(_) => {
+                return Ok(Admitted {
+                    is_alone: false,
+                    is_late: false,
+                    number: word,
+                    after: heard,
+                });
+            }
         };
         match speakers.admit(caller, heard, word, now_ms) {
             Standing::Speaks { is_alone, is_late } => {
-                let is_fresh = heard > speakers.stored;
-                Ok(Admitted { is_alone: is_alone && !is_new_here, is_fresh, is_late })
+                let is_alone = is_alone && !is_new_here;
+                Ok(Admitted { is_alone, is_late, number: word, after: heard })
             }
             Standing::Unknown => Err(Refused::Unknown),
             Standing::Refused(other) => {
@@ -243,14 +252,6 @@ impl Instances {
                 self.note(speakers, caller, Some(other), &evidence, now_ms);
                 Err(Conflict { agent_id: caller.agent_id, evidence }.into())
             }
-        }
-    }
-
-    /// Records of this agent were stored.
-    pub fn stored(&self, agent_id: AgentId) {
-        let mut agents = self.lock();
-        if let Some(speakers) = agents.get_mut(&agent_id) {
-            speakers.stored = self.word().n;
         }
     }
 

@@ -131,8 +131,9 @@ impl Ingest {
         let header = request.header.clone();
         let (agent_id, caller) = (header.agent_id, caller(&header, heard));
         let received_ms = (self.clock)();
-        let Admitted { is_alone, is_fresh, .. } = self.instances.admit(&caller, received_ms)?;
-        let batch = IngestBatch { request, body, received_ms, is_alone, is_fresh };
+        let Admitted { is_alone, number, after, .. } =
+            self.instances.admit(&caller, received_ms)?;
+        let batch = IngestBatch { request, body, received_ms, is_alone, number, after };
         let stored = self.store.ingest(batch).await;
         drop(room);
         let stored = stored.map_err(|error| match error {
@@ -141,9 +142,6 @@ impl Ingest {
             }
             other => other.into(),
         })?;
-        if stored.records > 0 {
-            self.instances.stored(agent_id);
-        }
         self.presence.seen(agent_id, received_ms);
         self.telemetry.ingested(&stored, body_bytes);
         Ok(IngestReply {

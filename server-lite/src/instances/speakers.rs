@@ -16,8 +16,6 @@ pub(super) struct Speakers {
     current: InstanceId,
     all: Vec<Speaker>,
     pub(super) conflict: Option<Noted>,
-    /// A word given after the latest records were stored.
-    pub(super) stored: u64,
 }
 
 #[derive(Debug)]
@@ -55,7 +53,7 @@ impl Speakers {
     /// The first that is heard of.
     pub(super) fn new(caller: &Caller<'_>, word: u64, now_ms: i64) -> Self {
         let first = Speaker::new(caller, word, now_ms);
-        Self { current: first.instance_id, all: vec![first], conflict: None, stored: 0 }
+        Self { current: first.instance_id, all: vec![first], conflict: None }
     }
 
     /// Hears a caller, who has heard the word `heard` (0 for none); `word` is one that nobody was given.

@@ -66,17 +66,19 @@ impl Scene {
 }
 
 #[test]
-fn what_was_said_before_something_was_stored_is_not_fresh() {
-    let mut scene = check(&[(0, 1, In), (1, 1, Alone)]);
-    let is_fresh = |scene: &Scene, heard| {
-        scene.instances.admit(&caller(9, 1, heard, "host-1"), NOW_MS + 9).unwrap().is_fresh
+fn what_had_come_before_something_was_said_is_known() {
+    let scene = check(&[(0, 1, In), (1, 1, Alone)]);
+    let admit = |heard| {
+        let caller = caller(9, 1, heard, "host-1");
+        scene.instances.admit(&caller, NOW_MS + 9).unwrap()
     };
-    let before = scene.heard.get(&1).copied();
-    assert!(is_fresh(&scene, before) && !is_fresh(&scene, None));
-    scene.instances.stored(AGENT);
-    assert!(!is_fresh(&scene, before));
-    scene.says(10, 1);
-    assert!(is_fresh(&scene, scene.heard.get(&1).copied()));
+    let first = admit(None);
+    let told = scene.instances.word();
+    let late = admit(scene.heard.get(&1).copied());
+    let fresh = admit(Some(told));
+    assert!(first.number < late.number && late.number < fresh.number);
+    assert!(late.after < first.number && first.number < fresh.after && fresh.after < late.number);
+    assert_eq!(first.after, 0);
 }
 
 /// Lets processes speak: at what time after [`NOW_MS`], which, and what comes of it.

@@ -91,7 +91,8 @@ impl FakeAgent {
             body: Bytes::from(body),
             received_ms: START_MS,
             is_alone: true,
-            is_fresh: true,
+            number: 1,
+            after: 1,
         }
     }
 
@@ -415,8 +416,8 @@ async fn other_content_under_a_stored_number_is_refused_whole(store: &dyn Store)
     // Same numbers at the same times: two hosts. It can't go on while the other is there, or when this
     // may have been late on the way.
     let clone: Vec<Fake> = (4..=9).map(|seq| elsewhere(seq, &schema)).collect();
-    for (is_alone, is_fresh) in [(false, false), (false, true), (true, false)] {
-        let batch = IngestBatch { is_alone, is_fresh, ..agent.batch(&clone) };
+    for (is_alone, after) in [(false, 0), (false, 1), (true, 0)] {
+        let batch = IngestBatch { is_alone, after, ..agent.batch(&clone) };
         let error = store.ingest(batch).await.unwrap_err();
         assert!(matches!(error, IngestError::Conflict { seq: 4, .. }), "{error:?}");
         assert!(error.to_string().contains("record 4 is stored already"), "{error}");
@@ -426,7 +427,7 @@ async fn other_content_under_a_stored_number_is_refused_whole(store: &dyn Store)
     let error = send_contested(store, &agent, &[]).await.unwrap_err();
     assert!(error.to_string().contains("its log ends with 3"), "{error}");
     // Or that was late on the way.
-    let late = IngestBatch { is_fresh: false, ..agent.batch(&[]) };
+    let late = IngestBatch { after: 0, ..agent.batch(&[]) };
     let error = store.ingest(late).await.unwrap_err();
     assert!(matches!(error, IngestError::Busy(_)), "{error:?}");
     agent.header.last_seq = Some(6);

@@ -113,9 +113,11 @@ pub struct IngestBatch {
     /// are stored means that its log was set back, or another one's has gone: the agent goes on, and
     /// what was stored before is kept as a stream of its own.
     pub is_alone: bool,
-    /// Whether it was sent after the agent's latest records were stored: what it says of its log is no
-    /// word that was late on the way.
-    pub is_fresh: bool,
+    /// Counts requests as they came.
+    pub number: u64,
+    /// It was sent after all had come whose number is less; 0 if that isn't known. What it says of its
+    /// log is the latest word on it if that is so for all that is stored of its stream.
+    pub after: u64,
 }
 
 /// What became of a request.

@@ -28,10 +28,11 @@ pub(crate) fn apply(
     series_max: u64,
 ) -> Result<Ingested, IngestError> {
     let connection = writing.connection;
+    let is_fresh = writing.catalog.is_fresh(incoming.header.agent_id, incoming.after);
     let agent = writing.catalog.known(connection, incoming.header.agent_id);
     let plan = match agent.map_err(database("read agent"))? {
         Some(agent) => {
-            admit(connection, agent, incoming)?;
+            admit(connection, agent, incoming, is_fresh)?;
             plan_for(connection, agent, incoming)?
         }
         None => {
@@ -53,10 +54,11 @@ fn admit(
     connection: &Connection,
     agent: &mut AgentState,
     incoming: &Incoming,
+    is_fresh: bool,
 ) -> Result<(), IngestError> {
     let stream_id = incoming.header.stream_id;
     let Some(stream) = agent.streams.get(&stream_id) else { return Ok(()) };
-    let found = contradiction(connection, stream, incoming)?;
+    let found = contradiction(connection, stream, incoming, is_fresh)?;
     let jump = jump(stream, incoming);
     if found.is_none() && jump.is_none() {
         return Ok(());
@@ -64,7 +66,7 @@ fn admit(
     let own = own_aside(connection, agent, incoming).map_err(database("compare streams"))?;
     // Without another log to go on with, it is a hole.
     let Some((seq, reason)) = found.or(jump.filter(|_| own.is_some())) else { return Ok(()) };
-    if !(incoming.is_alone && incoming.is_fresh) {
+    if !(incoming.is_alone && is_fresh) {
         return Err(IngestError::Conflict { seq, reason });
     }
     let changed = change_streams(connection, agent, incoming, own, seq);
@@ -142,6 +144,7 @@ fn contradiction(
     connection: &Connection,
     stream: &StreamState,
     incoming: &Incoming,
+    is_fresh: bool,
 ) -> Result<Option<(u64, String)>, IngestError> {
     let acked = stream.acked_seq;
     let compared = compare(connection, stream, incoming).map_err(database("compare records"))?;
@@ -154,7 +157,7 @@ fn contradiction(
         // A retry, or late on the way, from when its log was shorter. Or the log was set back: what it
         // sends next will be different.
         (Comparison::Same, _) => Ok(None),
-        (_, Some(_)) if !incoming.is_fresh => Err(IngestError::Busy(
+        (_, Some(_)) if !is_fresh => Err(IngestError::Busy(
             "its log has grown since this was sent, or is another one, ask again",
         )),
         (_, Some(last)) => {
@@ -196,6 +199,9 @@ fn store(
     series_max: u64,
 ) -> rusqlite::Result<Ingested> {
     let Writing { connection, catalog, after } = writing;
+    if plan.take > 0 {
+        catalog.note_came(incoming.header.agent_id, incoming.number);
+    }
     let agent = catalog.agent(connection, &incoming.header, incoming.received_ms)?;
     let series_before = agent.series;
     for schema in plan.register.iter().filter_map(|id| incoming.sent(*id)) {

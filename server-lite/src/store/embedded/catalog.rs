@@ -21,6 +21,16 @@ pub(crate) struct Catalog {
     agents: HashMap<AgentId, AgentState>,
     touched_by_job: HashSet<AgentId>,
     touched: HashSet<AgentId>,
+    came: Came,
+}
+
+/// Which requests have brought something that is stored: by agent, the highest number of them. Not
+/// forgotten with what is rolled back.
+#[derive(Debug, Default)]
+struct Came {
+    by_agent: HashMap<AgentId, u64>,
+    /// No number that isn't known is higher.
+    others: u64,
 }
 
 /// An agent.
@@ -105,6 +115,23 @@ impl Catalog {
         for agent in self.touched.drain() {
             self.agents.remove(&agent);
         }
+    }
+
+    /// A request of that number brings something that may be stored.
+    pub(crate) fn note_came(&mut self, agent: AgentId, number: u64) {
+        let Came { by_agent, others } = &mut self.came;
+        let before = by_agent.entry(agent).or_default();
+        *before = number.max(*before);
+        if by_agent.len() > AGENTS_MAX {
+            *others = by_agent.drain().map(|(_, number)| number).fold(*others, u64::max);
+        }
+    }
+
+    /// Whether what was sent after all up to that number had come was sent after all that is stored of
+    /// the agent. What was stored before the store was opened counts for none.
+    pub(crate) fn is_fresh(&self, agent: AgentId, after: u64) -> bool {
+        let Came { by_agent, others } = &self.came;
+        after > 0 && after >= by_agent.get(&agent).copied().unwrap_or(*others)
     }
 
     /// Forgets an agent whose rows were changed by other means.

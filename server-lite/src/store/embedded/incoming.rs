@@ -25,8 +25,10 @@ pub(crate) struct Incoming {
     pub(crate) received_ms: i64,
     /// As [`IngestBatch::is_alone`].
     pub(crate) is_alone: bool,
-    /// As [`IngestBatch::is_fresh`].
-    pub(crate) is_fresh: bool,
+    /// As [`IngestBatch::number`].
+    pub(crate) number: u64,
+    /// As [`IngestBatch::after`].
+    pub(crate) after: u64,
 }
 
 /// A record without its values.
@@ -58,7 +60,7 @@ pub(crate) enum What {
 
 impl From<IngestBatch> for Incoming {
     fn from(batch: IngestBatch) -> Self {
-        let IngestBatch { request, body, received_ms, is_alone, is_fresh } = batch;
+        let IngestBatch { request, body, received_ms, is_alone, number, after } = batch;
         let records = request.records.into_iter().map(|record| Record {
             seq: record.seq,
             sum: (!stands_in(&record)).then(|| record.checksum()),
@@ -78,7 +80,8 @@ impl From<IngestBatch> for Incoming {
             body,
             received_ms,
             is_alone,
-            is_fresh,
+            number,
+            after,
         }
     }
 }
@@ -236,7 +239,8 @@ mod tests {
             body: Bytes::new(),
             received_ms: 0,
             is_alone: true,
-            is_fresh: true,
+            number: 1,
+            after: 1,
         };
         let known = |id| [1_u64, 2].into_iter().find(|n| schema(*n as usize).id == id);
         let ids = |of: &[usize]| of.iter().map(|n| schema(*n).id).collect::<BTreeSet<_>>();
