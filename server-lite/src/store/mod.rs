@@ -4,8 +4,10 @@
 //!   and power loss.
 //! - **Exactly once.** `(agent_id, stream_id, seq)` names a record. Its data and the stream's
 //!   highest `seq` are committed together, so a record that comes again is skipped.
-//! - **One writer a stream.** A number that comes again with other content is no retry: nothing of
-//!   that request is stored or acknowledged, and who sends it is told ([`IngestError::Conflict`]).
+//! - **One writer a stream.** A number that comes again with other content is no retry: while another
+//!   process of the agent is there, nothing of that request is stored or acknowledged, and who sends it
+//!   is told ([`IngestError::Conflict`]). Else it goes on, and what the stream has held is kept as a
+//!   stream of its own.
 //! - **At once, at any age.** What is acknowledged is read by the next query, however old it is.
 //! - **Nothing vanishes silently.** Gap records and holes that no gap record explains are in the
 //!   ledger.
