@@ -32,6 +32,11 @@ impl Names {
         Self { kind, made: Vec::new(), place: 0 }
     }
 
+    /// What the metrics are.
+    pub(crate) const fn kind(&self) -> MetricKind {
+        self.kind
+    }
+
     /// A tick begins.
     pub(crate) fn restart(&mut self) {
         self.place = 0;

@@ -18,6 +18,8 @@ use crate::parse::ParseError;
 const BUFFER_BYTES_MIN: usize = 4 << 10;
 /// A text beyond this is an error: 100 000 network interfaces are 12 MiB.
 const BUFFER_BYTES_MAX: usize = 16 << 20;
+/// Room for a part of a text that is read in parts.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// A kernel file that stays open from one tick to the next.
 #[derive(Debug)]
@@ -61,6 +63,62 @@ impl KeptFile {
     pub(crate) fn bytes(&mut self) -> Result<Content<'_, [u8]>, CollectError> {
         let length = self.fill()?;
         Ok(Content { path: self.path(), content: &self.buffer[..length] })
+    }
+
+    /// Gives the lines as they are now to `each`, without ever holding all of the text: that of a busy
+    /// host's sockets is dozens of MiB. Lines are counted from 1; one longer than the room for it is an
+    /// error.
+    pub(crate) fn lines(
+        &mut self,
+        mut each: impl FnMut(usize, &str) -> Result<(), ParseError>,
+    ) -> Result<(), CollectError> {
+        self.buffer.resize(CHUNK_BYTES, 0);
+        let (mut offset, mut kept, mut index) = (0, 0, 0);
+        loop {
+            let read = self.read_chunk(kept, offset)?;
+            offset += read as u64;
+            let filled = kept + read;
+            let end = match self.buffer[..filled].iter().rposition(|byte| *byte == b'\n') {
+                Some(place) => place + 1,
+                None if read > 0 => 0,
+                None => filled,
+            };
+            for line in self.buffer[..end].split_inclusive(|byte| *byte == b'\n') {
+                index += 1;
+                let line = String::from_utf8_lossy(line);
+                each(index, line.trim_end_matches('\n')).map_err(|error| {
+                    CollectError::failed(self.path().display().to_string(), error)
+                })?;
+            }
+            if read == 0 {
+                return Ok(());
+            }
+            self.buffer.copy_within(end..filled, 0);
+            kept = filled - end;
+        }
+    }
+
+    /// Reads behind the first `kept` bytes of the buffer; what is read from the start opens the file if
+    /// it has to.
+    fn read_chunk(&mut self, kept: usize, offset: u64) -> Result<usize, CollectError> {
+        let room = self.buffer.get_mut(kept..).filter(|room| !room.is_empty());
+        let Some(room) = room else {
+            let reason = format!("a line longer than {CHUNK_BYTES} bytes");
+            return Err(CollectError::failed(self.path().display().to_string(), reason));
+        };
+        if let Some(file) = &self.file {
+            match read_some(file, room, offset) {
+                Ok(read) => return Ok(read),
+                Err(_) if offset == 0 => self.file = None,
+                Err(error) => return Err(CollectError::from_io(self.path(), &error)),
+            }
+        }
+        let (opened, file) = open_first(&self.paths)?;
+        self.opened = opened;
+        let read = read_some(&file, room, offset)
+            .map_err(|error| CollectError::from_io(self.path(), &error))?;
+        self.file = Some(file);
+        Ok(read)
     }
 
     fn path(&self) -> &Path {
@@ -128,6 +186,15 @@ fn read_whole(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
     }
 }
 
+fn read_some(file: &File, room: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(room, offset) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
 fn grow(buffer: &mut Vec<u8>) -> io::Result<()> {
     let bytes = (buffer.len() * 2).max(BUFFER_BYTES_MIN);
     if bytes > BUFFER_BYTES_MAX {
@@ -154,6 +221,35 @@ mod tests {
             fs::write(&path, &text).unwrap();
             assert_eq!(kept.text().unwrap().content, text);
         }
+    }
+
+    #[test]
+    fn lines_are_whole_wherever_the_parts_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tcp");
+        let mut kept = KeptFile::new(path.clone());
+        for (count, length, tail) in
+            [(0, 0, ""), (3, 10, "rest"), (3_000, 149, ""), (9, CHUNK_BYTES - 1, "x")]
+        {
+            let line = |number: usize| format!("{number:0length$}");
+            let lines: Vec<_> = (0..count).map(line).collect();
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            fs::write(&path, text + tail).unwrap();
+            let mut found = Vec::new();
+            kept.lines(|index, line| {
+                found.push(line.to_owned());
+                assert_eq!(index, found.len());
+                Ok(())
+            })
+            .unwrap();
+            let tail = (!tail.is_empty()).then(|| tail.to_owned());
+            assert_eq!(found, lines.into_iter().chain(tail).collect::<Vec<_>>());
+        }
+        fs::write(&path, "x".repeat(CHUNK_BYTES + 1)).unwrap();
+        let error = kept.lines(|_, _| Ok(())).unwrap_err().to_string();
+        assert!(error.ends_with("tcp: a line longer than 65536 bytes"), "{error}");
+        let error = KeptFile::new(dir.path().join("none")).lines(|_, _| Ok(())).unwrap_err();
+        assert!(matches!(error, CollectError::Unavailable { .. }), "{error}");
     }
 
     #[test]

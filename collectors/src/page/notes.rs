@@ -91,10 +91,27 @@ const NOTES: &[Note] = &[
         ],
     },
     Note {
+        collector: "interrupts",
+        needs: None,
+        differences: &[
+            "`cpu` is the CPU's number as the kernel writes it; there it is the number of the \
+             column, which is another where a CPU is offline.",
+            "at most 20 000 series, and options to choose from them: those of later versions.",
+        ],
+    },
+    Note {
         collector: "ipvs",
         needs: None,
         differences: &[
             "services of SCTP are services too; there their backends count for the one above.",
+        ],
+    },
+    Note {
+        collector: "ksmd",
+        needs: None,
+        differences: &[
+            "a file that the kernel doesn't have is left out; there the whole collector fails \
+             without NUMA.",
         ],
     },
     Note {
@@ -120,7 +137,18 @@ const NOTES: &[Note] = &[
         collector: "powersupplyclass",
         needs: None,
         differences: &[
-            "an attribute that can't be read just now is left out; there the whole collector fails.",
+            "an attribute that can't be read just now is left out; there the whole collector \
+             fails.",
+        ],
+    },
+    Note {
+        collector: "processes",
+        needs: Some(
+            "a `/proc` mounted with `hidepid` shows the agent's own processes only; what can't be \
+             read is said in the log.",
+        ),
+        differences: &[
+            "every state has a series, with 0 when nothing is in it; there series come and go.",
         ],
     },
     Note {
@@ -128,6 +156,18 @@ const NOTES: &[Note] = &[
         needs: Some("since Linux 5.10 the energy is for root alone to read; others get nothing."),
         differences: &[
             "a zone that doesn't count energy is left out; there the whole collector fails.",
+        ],
+    },
+    Note {
+        collector: "slabinfo",
+        needs: Some("`/proc/slabinfo` is for root alone to read; others get nothing."),
+        differences: &[],
+    },
+    Note {
+        collector: "softirqs",
+        needs: None,
+        differences: &[
+            "came to node_exporter with 1.6; a type that the kernel adds is there as well.",
         ],
     },
     Note {
@@ -142,6 +182,15 @@ const NOTES: &[Note] = &[
         collector: "tapestats",
         needs: None,
         differences: &["an attribute that a drive hasn't is left out; there it is 0."],
+    },
+    Note {
+        collector: "tcpstat",
+        needs: None,
+        differences: &[
+            "reads `/proc/net/tcp` and `tcp6`; there it asks over netlink, where \
+             `tx_queued_bytes` also holds how long the queues of listening sockets may grow.",
+            "every state has a series, with 0 when nothing is in it; there series come and go.",
+        ],
     },
     Note {
         collector: "textfile",
