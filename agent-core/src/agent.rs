@@ -4,9 +4,7 @@
 //! asks for: collectors, sinks, interval. [`Agent::run`] carries out one plan until it is told to
 //! stop; then another plan may follow on the same log.
 
-use std::{
-    collections::BTreeMap, future::Future, path::PathBuf, rc::Rc, sync::Arc, time::Duration,
-};
+use std::{future::Future, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -24,6 +22,7 @@ use crate::{
     gaps,
     identity::{self, IdentityError},
     lives::Lives,
+    news::News,
     pending::Pending,
     plan::{Plan, PlannedSink},
     quarantine::Quarantine,
@@ -52,7 +51,7 @@ pub struct Agent {
     lives: Lives,
     /// The last tick, over reloads.
     last_tick: Option<Mark>,
-    said: BTreeMap<String, String>,
+    news: News,
 }
 
 /// What an agent is opened with.
@@ -156,7 +155,7 @@ impl Agent {
             pending: Pending::new(options.pending_bytes_max),
             lives,
             last_tick: None,
-            said: BTreeMap::new(),
+            news: News::default(),
         })
     }
 
@@ -263,7 +262,7 @@ impl Agent {
         self.telemetry.set_intervals(
             plan.collectors.iter().filter_map(|one| Some((one.name.as_str(), one.interval?))),
         );
-        self.said.retain(|name, _| collectors.contains(&name.as_str()));
+        self.news.forget_but(&collectors);
         Ok(())
     }
 
@@ -358,13 +357,14 @@ impl Agent {
                 if let Err(reason) = pushed {
                     let outcome = Outcome::Failed(reason);
                     self.telemetry.record(report.name, &outcome, report.duration);
-                    say(&mut self.said, report.name, &outcome, "");
+                    self.news.note(report.name, &outcome, "");
                     continue;
                 }
                 remarks = samples.remarks();
             }
-            say(&mut self.said, report.name, report.outcome, &remarks);
+            self.news.note(report.name, report.outcome, &remarks);
         }
+        self.news.end_tick();
         self.telemetry.ticks.add(1);
         self.own_samples.clear();
         let stats = self.log.stats();
@@ -451,33 +451,4 @@ fn push(
     encoder.push(schema.id, values);
     schemas.push(Arc::clone(schema));
     Ok(())
-}
-
-/// Says how a collector does when that changed, not every tick.
-fn say(said: &mut BTreeMap<String, String>, name: &str, outcome: &Outcome, remarks: &str) {
-    let text = match outcome {
-        Outcome::Collected => remarks,
-        Outcome::Unavailable(what) | Outcome::Failed(what) => what,
-        Outcome::Stuck => "beyond its deadline",
-    };
-    let before = said.get(name).map_or("", String::as_str);
-    if text == before {
-        return;
-    }
-    match outcome {
-        Outcome::Collected if remarks.is_empty() => {
-            tracing::info!(collector = name, "collector is back");
-        }
-        Outcome::Collected => {
-            tracing::warn!(collector = name, remarks, "collector goes without a part");
-        }
-        Outcome::Unavailable(what) => {
-            tracing::info!(collector = name, what, "collector is unavailable on this host");
-        }
-        Outcome::Failed(reason) => tracing::warn!(collector = name, reason, "collector failed"),
-        Outcome::Stuck => {
-            tracing::warn!(collector = name, "collector is stuck, skipped until it returns");
-        }
-    }
-    said.insert(name.to_owned(), text.to_owned());
 }

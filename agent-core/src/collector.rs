@@ -27,6 +27,12 @@ pub enum CollectError {
         /// What is missing.
         what: String,
     },
+    /// This machine has it, and this user may not read it.
+    #[error("may not be read: {what}")]
+    Denied {
+        /// The file or call, and what the system said.
+        what: String,
+    },
     /// Something that should be readable or parseable was not.
     #[error("{what}: {reason}")]
     Failed {
@@ -48,14 +54,15 @@ impl CollectError {
         Self::Failed { what: what.into(), reason: reason.to_string() }
     }
 
-    /// An I/O error on a file of the kernel: a file that isn't there, or that this user may not
-    /// read, makes the collector unavailable; anything else is a failure.
+    /// An I/O error on a file of the kernel: one that isn't there makes the collector unavailable, one
+    /// that this user may not read is denied; anything else is a failure.
     #[must_use]
     pub fn from_io(path: &Path, error: &std::io::Error) -> Self {
         use std::io::ErrorKind::{NotFound, PermissionDenied, Unsupported};
         let what = format!("{}: {error}", path.display());
         match error.kind() {
-            NotFound | PermissionDenied | Unsupported => Self::Unavailable { what },
+            NotFound | Unsupported => Self::Unavailable { what },
+            PermissionDenied => Self::Denied { what },
             _ => Self::failed(path.display().to_string(), error),
         }
     }

@@ -28,6 +28,7 @@ pub mod gaps;
 pub mod identity;
 pub mod life;
 pub mod lives;
+mod news;
 pub mod pending;
 pub mod plan;
 pub mod quarantine;

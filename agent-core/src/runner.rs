@@ -55,6 +55,8 @@ pub enum Outcome {
     Collected,
     /// This machine has none of it.
     Unavailable(String),
+    /// This user may not read it.
+    Denied(String),
     /// It failed, or panicked.
     Failed(String),
     /// It is beyond its deadline, now or since an earlier tick.
@@ -66,6 +68,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Collected => f.write_str("collected"),
             Self::Unavailable(what) => write!(f, "unavailable on this host: {what}"),
+            Self::Denied(what) => write!(f, "may not be read by this user: {what}"),
             Self::Failed(reason) => write!(f, "failed: {reason}"),
             Self::Stuck => f.write_str("beyond its deadline, skipped until it returns"),
         }
@@ -369,6 +372,7 @@ fn run_one(job: &mut Job) -> Outcome {
     match catch_unwind(AssertUnwindSafe(collect)) {
         Ok(Ok(())) => Outcome::Collected,
         Ok(Err(CollectError::Unavailable { what })) => Outcome::Unavailable(what),
+        Ok(Err(CollectError::Denied { what })) => Outcome::Denied(what),
         Ok(Err(error)) => Outcome::Failed(error.to_string()),
         Err(panic) => Outcome::Failed(format!("panicked: {}", panic_text(&*panic))),
     }

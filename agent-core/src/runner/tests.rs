@@ -34,11 +34,17 @@ fn expected(rows: &[(&str, &str, usize)]) -> Vec<(String, String, usize)> {
     rows.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), *c)).collect()
 }
 
+fn denied() -> CollectError {
+    let error = std::io::Error::from_raw_os_error(13);
+    CollectError::from_io(std::path::Path::new("/proc/slabinfo"), &error)
+}
+
 #[tokio::test]
 async fn failures_and_panics_stay_with_their_collector() {
     let mut runner = Runner::new(vec![
         fake("good", || Ok(())),
         fake("none", || Err(CollectError::unavailable("no such device"))),
+        fake("root's", || Err(denied())),
         fake("bad", || Err(CollectError::failed("/proc/x", "line 3"))),
         fake("worse", || panic!("on purpose")),
         fake("last", || Ok(())),
@@ -50,6 +56,7 @@ async fn failures_and_panics_stay_with_their_collector() {
             expected(&[
                 ("good", "Collected", 1),
                 ("none", "Unavailable(\"no such device\")", 0),
+                ("root's", "Denied(\"/proc/slabinfo: Permission denied (os error 13)\")", 0),
                 ("bad", "Failed(\"/proc/x: line 3\")", 0),
                 ("worse", "Failed(\"panicked: on purpose\")", 0),
                 ("last", "Collected", 1),
