@@ -12,10 +12,12 @@ use agent_core::{
     wal::{MAX_BYTES_MIN, SledWal, Wal, WalOptions},
 };
 use proptest::prelude::*;
-use wal_support::{ALL, Seen, append, drain, fast_directory, payload, seen, time_ms};
+use wal_support::{
+    ALL, RECORD_BYTES, Seen, append, check_cover, drain, fast_directory, payload, ranges, seen,
+    time_ms,
+};
 use wire::{Gap, GapReason};
 
-const RECORD_BYTES: usize = 20_000;
 /// More than the log keeps for a best-effort sink of records of that size: a full generation, and what
 /// one holds when it is left behind.
 const KEPT_MOST: u64 = 2 * OPTIONS.max_bytes / 16 / RECORD_BYTES as u64;
@@ -57,26 +59,9 @@ fn gaps(records: &[(u64, Seen)]) -> Vec<&Gap> {
         .collect()
 }
 
-/// Checks that records and gaps cover every number from `first` to `last` exactly once and in order;
-/// returns the ranges of the gaps.
-fn check_cover(records: &[(u64, Seen)], first: u64, last: u64) -> Vec<(u64, u64)> {
-    let (mut next, mut ranges) = (first, Vec::new());
-    for (seq, seen) in records {
-        match seen {
-            Seen::Payload(found) => {
-                assert_eq!(*seq, next);
-                assert!(*found == payload(*seq, RECORD_BYTES), "{seq} came back wrong");
-            }
-            Seen::Gap(gap) => {
-                assert_eq!((gap.first_seq, gap.last_seq), (next, *seq));
-                assert_eq!(gap.reason, GapReason::LogOverflow);
-                ranges.push((gap.first_seq, gap.last_seq));
-            }
-        }
-        next = seq + 1;
-    }
-    assert_eq!(next, last + 1);
-    ranges
+/// The gaps that stand between whole records, which cover all from `first` to `last`.
+fn ranges_in(records: &[(u64, Seen)], first: u64, last: u64) -> Vec<(u64, u64)> {
+    ranges(&check_cover(records, first, last))
 }
 
 #[test]
@@ -87,7 +72,7 @@ fn it_loses_what_went_before_it_came_and_is_told_so_in_its_place() {
     assert_eq!(wal.stats().records, 0, "nothing waits");
     assert!(wal.stats().generations <= 2, "{:?}", wal.stats());
     let records = drain(&mut wal, "lagger", ALL);
-    let [(1, last_lost)] = check_cover(&records, 1, 300)[..] else { panic!("one gap, at first") };
+    let [(1, last_lost)] = ranges_in(&records, 1, 300)[..] else { panic!("one gap, at first") };
     assert!((300 - KEPT_MOST..300).contains(&last_lost), "{last_lost}");
     let gap = gaps(&records)[0];
     assert_eq!((gap.records, gap.samples), (last_lost, last_lost * 10));
@@ -105,7 +90,7 @@ fn a_required_sink_never_sees_its_gap() {
     for tick in (10..=300).step_by(10) {
         fill(&mut wal, tick - 9..=tick);
         let records = drain(&mut wal, "keeper", ALL);
-        assert_eq!(check_cover(&records, tick - 9, tick), []);
+        assert_eq!(ranges_in(&records, tick - 9, tick), []);
     }
     assert!(wal.lost()["lagger"] > 100);
 }
@@ -124,7 +109,7 @@ fn it_loses_nothing_while_it_keeps_up() {
         }
     }
     assert!(wal.lost().is_empty(), "{:?}", wal.lost());
-    assert_eq!(check_cover(&drain(&mut wal, "lagger", ALL), 348, 350), []);
+    assert_eq!(ranges_in(&drain(&mut wal, "lagger", ALL), 348, 350), []);
 }
 
 #[test]
@@ -135,7 +120,7 @@ fn what_it_takes_meanwhile_is_not_lost() {
     assert_eq!(wal.read("lagger", ALL).unwrap().unwrap().records.len(), 10);
     pass(&mut wal, 11..=200);
     wal.acknowledge("lagger", 10).unwrap();
-    let [(11, last_lost)] = check_cover(&drain(&mut wal, "lagger", ALL), 11, 200)[..] else {
+    let [(11, last_lost)] = ranges_in(&drain(&mut wal, "lagger", ALL), 11, 200)[..] else {
         panic!("one gap, after what it took")
     };
     assert!(last_lost > 100);
@@ -149,7 +134,7 @@ fn what_it_was_told_does_not_grow() {
     let first = seen(&wal.read("lagger", ALL).unwrap().unwrap());
     pass(&mut wal, 201..=400);
     assert_eq!(seen(&wal.read("lagger", ALL).unwrap().unwrap()), first);
-    let ranges = check_cover(&drain(&mut wal, "lagger", ALL), 1, 400);
+    let ranges = ranges_in(&drain(&mut wal, "lagger", ALL), 1, 400);
     assert_eq!(ranges.len(), 2, "{ranges:?}");
     assert_eq!(ranges[0].1, first[0].0);
 }
@@ -168,7 +153,7 @@ fn a_loss_outlives_the_process_with_and_without_its_file() {
         let mut wal = open(directory.path());
         assert_eq!(wal.register_as("lagger", BestEffort).unwrap(), 0);
         let records = drain(&mut wal, "lagger", ALL);
-        assert_eq!(check_cover(&records, 1, 200), [(1, lost)]);
+        assert_eq!(ranges_in(&records, 1, 200), [(1, lost)]);
         let gap = gaps(&records)[0];
         let samples = if has_file { lost * 10 } else { 0 };
         assert_eq!((gap.records, gap.samples), (lost, samples));
@@ -191,12 +176,28 @@ fn both_lose_at_the_bound_and_each_is_told_its_own() {
     fill(&mut wal, 21..=900);
     let dropped = wal.stats().dropped_records;
     assert!(dropped > 100, "{:?}", wal.stats());
-    let keepers = check_cover(&drain(&mut wal, "keeper", ALL), 16, 900);
+    let keepers = ranges_in(&drain(&mut wal, "keeper", ALL), 16, 900);
     assert_eq!(keepers, [(16, 15 + dropped)]);
     let mut wal = open_again(wal, directory.path());
-    let laggers = check_cover(&drain(&mut wal, "lagger", ALL), 1, 900);
+    let laggers = ranges_in(&drain(&mut wal, "lagger", ALL), 1, 900);
     let end = laggers.last().unwrap().1;
     assert!(end >= 15 + dropped && end <= 900, "{laggers:?}");
+}
+
+/// As a power cut may leave it: the gap in the place of what was dropped is durable, the note of what only
+/// the one that lags lost by that is not.
+#[test]
+fn what_a_drop_cost_it_is_told_without_the_note_too() {
+    let directory = fast_directory();
+    let mut wal = open(directory.path());
+    fill(&mut wal, 1..=20);
+    wal.acknowledge("keeper", 15).unwrap();
+    fill(&mut wal, 21..=900);
+    drop(wal);
+    std::fs::remove_file(directory.path().join("lost")).unwrap();
+    let mut wal = open(directory.path());
+    assert_eq!(ranges_in(&drain(&mut wal, "keeper", ALL), 16, 900)[0].0, 16);
+    assert_eq!(ranges_in(&drain(&mut wal, "lagger", ALL), 1, 900)[0].0, 1);
 }
 
 fn open_again(wal: SledWal, path: &Path) -> SledWal {
@@ -218,8 +219,8 @@ fn a_sink_changes_between_required_and_best_effort() {
     assert_eq!(wal.register_as("lagger", Required).unwrap(), 0);
     pass(&mut wal, 151..=200);
     let mut wal = open_again_as(wal, directory.path());
-    assert_eq!(check_cover(&drain(&mut wal, "lagger", ALL), 1, 200), [(1, lost)]);
-    assert_eq!(check_cover(&drain(&mut wal, "keeper", ALL), 201, 200), []);
+    assert_eq!(ranges_in(&drain(&mut wal, "lagger", ALL), 1, 200), [(1, lost)]);
+    assert_eq!(ranges_in(&drain(&mut wal, "keeper", ALL), 201, 200), []);
 }
 
 fn open_again_as(mut wal: SledWal, path: &Path) -> SledWal {
@@ -240,7 +241,7 @@ fn a_sink_that_goes_takes_its_losses_along() {
     assert!(wal.lost().is_empty() && !directory.path().join("lost").exists());
     // Under the same name again it is new: it begins with the oldest that is held.
     let begins_after = wal.register_as("lagger", BestEffort).unwrap();
-    assert_eq!(check_cover(&drain(&mut wal, "lagger", ALL), begins_after + 1, 200), []);
+    assert_eq!(ranges_in(&drain(&mut wal, "lagger", ALL), begins_after + 1, 200), []);
 }
 
 #[test]

@@ -7,12 +7,14 @@ mod wal_support;
 use std::{path::Path, time::Duration};
 
 use agent_core::wal::{MAX_BYTES_MIN, SledWal, Wal, WalOptions};
-use wal_support::{ALL, Seen, append, copy, drain, fast_directory, payload, seen, time_ms};
-use wire::{Gap, GapReason};
+use wal_support::{
+    ALL, RECORD_BYTES, Seen, append, check_cover, copy, drain, fast_directory, payload, seen,
+    time_ms,
+};
+use wire::Gap;
 
 const SMALL: WalOptions =
     WalOptions { max_bytes: MAX_BYTES_MIN, max_age: Duration::from_secs(7 * 24 * 3600) };
-const RECORD_BYTES: usize = 20_000;
 
 fn open(path: &Path) -> SledWal {
     SledWal::open(path, SMALL).unwrap()
@@ -33,29 +35,16 @@ fn gap(seen: &Seen) -> &Gap {
     }
 }
 
-/// Checks that records and gaps cover every number from `first` to `last` exactly once, in order, and
-/// that records are what was written; returns numbers of records lost, by gap.
-fn check_cover(records: &[(u64, Seen)], first: u64, last: u64) -> Vec<u64> {
-    let (mut next, mut lost) = (first, Vec::new());
-    for (seq, seen) in records {
-        match seen {
-            Seen::Payload(found) => {
-                assert_eq!(*seq, next);
-                assert!(*found == payload(*seq, RECORD_BYTES), "{seq} came back wrong");
-            }
-            Seen::Gap(gap) => {
-                assert_eq!((gap.first_seq, gap.last_seq), (next, *seq));
-                assert_eq!(gap.reason, GapReason::LogOverflow);
-                assert_eq!(gap.records, gap.last_seq + 1 - gap.first_seq);
-                assert_eq!(gap.samples, gap.records * 10);
-                assert_eq!((gap.from_ms, gap.to_ms), (time_ms(next), time_ms(*seq)));
-                lost.push(gap.records);
-            }
-        }
-        next = seq + 1;
+/// Records lost, by gap, where records and gaps cover all from `first` to `last` and gaps say what is known
+/// of each record.
+fn lost_in(records: &[(u64, Seen)], first: u64, last: u64) -> Vec<u64> {
+    let gaps = check_cover(records, first, last);
+    for gap in &gaps {
+        assert_eq!(gap.samples, gap.records * 10);
+        let times = (time_ms(gap.first_seq), time_ms(gap.last_seq));
+        assert_eq!((gap.from_ms, gap.to_ms), times);
     }
-    assert_eq!(next, last + 1);
-    lost
+    gaps.iter().map(|gap| gap.records).collect()
 }
 
 #[test]
@@ -69,7 +58,7 @@ fn the_oldest_goes_and_one_gap_stands_where_it_lay() {
     assert_eq!(stats.dropped_samples, stats.dropped_records * 10);
     assert_eq!(stats.records, 600 - stats.dropped_records + 1);
     assert_eq!(stats.oldest_ms, Some(time_ms(1)), "the gap begins there");
-    let lost = check_cover(&drain(&mut wal, "hub", ALL), 1, 600);
+    let lost = lost_in(&drain(&mut wal, "hub", ALL), 1, 600);
     assert_eq!(lost, [stats.dropped_records], "one gap for one outage");
     assert!(wal.stats().records == 0 && wal.read("hub", ALL).unwrap().is_none());
     assert!(std::fs::read_dir(directory.path()).unwrap().all(|entry| {
@@ -86,7 +75,7 @@ fn a_gap_survives_a_restart() {
     let dropped = wal.stats().dropped_records;
     drop(wal);
     let mut wal = open(directory.path());
-    let lost = check_cover(&drain(&mut wal, "hub", ALL), 1, 400);
+    let lost = lost_in(&drain(&mut wal, "hub", ALL), 1, 400);
     assert_eq!(lost, [dropped]);
 }
 
@@ -101,7 +90,7 @@ fn a_gap_that_was_given_does_not_grow() {
     fill(&mut wal, 401..=600);
     let again = seen(&wal.read("hub", ALL).unwrap().unwrap());
     assert_eq!(gap(&again[0].1), &told, "what was sent may have arrived");
-    let lost = check_cover(&drain(&mut wal, "hub", ALL), 1, 600);
+    let lost = lost_in(&drain(&mut wal, "hub", ALL), 1, 600);
     assert_eq!(lost.len(), 2);
     assert_eq!(lost[0], told.records);
 }
@@ -133,9 +122,9 @@ fn a_sink_that_keeps_up_sees_no_gap() {
         fill(&mut wal, start + 1..=start + 5);
         taken.extend(drain(&mut wal, "fast", ALL));
     }
-    assert_eq!(check_cover(&taken, 1, 600), [0; 0]);
+    assert_eq!(lost_in(&taken, 1, 600), [0; 0]);
     let away = drain(&mut wal, "away", ALL);
-    assert_eq!(check_cover(&away, 1, 600).len(), 1, "it was away for all of it");
+    assert_eq!(lost_in(&away, 1, 600).len(), 1, "it was away for all of it");
 }
 
 #[test]
@@ -192,9 +181,9 @@ fn a_crash_while_dropping_leaves_no_record_twice() {
     copy(directory.path(), &again);
     std::fs::write(&packed, kept_packed).unwrap();
     let mut wal = open(directory.path());
-    check_cover(&drain(&mut wal, "hub", ALL), 1, 400);
+    lost_in(&drain(&mut wal, "hub", ALL), 1, 400);
     drop(wal);
     copy(&kept, &again.join(database.file_name().unwrap()));
     let mut wal = open(&again);
-    check_cover(&drain(&mut wal, "hub", ALL), 1, 400);
+    lost_in(&drain(&mut wal, "hub", ALL), 1, 400);
 }

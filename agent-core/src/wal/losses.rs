@@ -102,8 +102,7 @@ impl Losses {
             Delivery::BestEffort => self.best_effort.insert(sink.to_owned()),
         };
         self.forget(sink, seq);
-        let told_to = self.by_sink.get(sink).and_then(VecDeque::back).map(|loss| loss.last_seq);
-        let from = told_to.map_or(seq, |told_to| told_to.max(seq)) + 1;
+        let from = self.noted_to(sink).map_or(seq, |noted_to| noted_to.max(seq)) + 1;
         if delivery == Delivery::BestEffort && from <= given_back_to {
             let (stream, time_ms) = held;
             let records = given_back_to + 1 - from;
@@ -161,6 +160,11 @@ impl Losses {
         self.by_sink.contains_key(sink)
     }
 
+    /// The last number that a sink lost and was not told.
+    fn noted_to(&self, sink: &str) -> Option<u64> {
+        Some(self.by_sink.get(sink)?.back()?.last_seq)
+    }
+
     /// The number before the first that a sink lost and was not told.
     pub(super) fn seq_before(&self, sink: &str) -> Option<u64> {
         self.by_sink.get(sink)?.front().map(|loss| loss.first_seq - 1)
@@ -201,12 +205,11 @@ impl Loss {
         let first_seq = entry.first_seq.max(acked_seq + 1);
         let last_seq = entry.last_seq.min(to_seq);
         let tally = match &entry.gap {
-            Some(gap) => Tally {
-                records: gap.gap.records,
-                samples: gap.gap.samples,
-                first_ms: gap.gap.from_ms,
-                last_ms: gap.gap.to_ms,
-            },
+            Some(gap) => {
+                let Gap { records, samples, from_ms, to_ms, .. } =
+                    gap.gap_from_best_effort(first_seq);
+                Tally { records, samples, first_ms: from_ms, last_ms: to_ms }
+            }
             None => {
                 let (lost, left) = (entry.after(first_seq - 1), entry.after(last_seq));
                 Tally {
@@ -319,9 +322,11 @@ impl SledWal {
 
     /// Notes what is gone of an entry, up to `to_seq`, for sinks that had not come so far.
     pub(super) fn lose(&mut self, entry: &Entry, to_seq: u64) {
-        let lost = self
-            .lagging()
-            .filter_map(|(sink, seq)| Some((sink.to_owned(), Loss::of(entry, seq, to_seq)?)));
+        let lost = self.lagging().filter_map(|(sink, seq)| {
+            // Of a gap's place, what required sinks had is noted since it was dropped.
+            let noted_to = self.losses.noted_to(sink).unwrap_or(0);
+            Some((sink.to_owned(), Loss::of(entry, seq.max(noted_to), to_seq)?))
+        });
         let lost: Vec<(String, Loss)> = lost.collect();
         for (sink, loss) in &lost {
             let (records, samples) = (loss.tally.records, loss.tally.samples);

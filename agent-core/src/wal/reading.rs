@@ -70,10 +70,15 @@ impl SledWal {
         from: u64,
         limits: BatchLimits,
     ) -> Result<Found, WalError> {
+        let is_required = self.losses.is_required(sink);
         let Some(entry) = self.row.get_mut(index) else { return Ok(Found::Nothing) };
         let (stream_id, first_seq, last_seq) = (entry.stream, entry.first_seq, entry.last_seq);
         if let Some(gap) = &mut entry.gap {
-            let bytes = envelope::encode(Kind::Gap, last_seq, &gap.gap_from(from).encode())?;
+            let told = match is_required {
+                true => gap.gap_from(from),
+                false => gap.gap_from_best_effort(from.max(first_seq)),
+            };
+            let bytes = envelope::encode(Kind::Gap, last_seq, &told.encode())?;
             gap.given.insert(sink.to_owned());
             let records = vec![LogRecord { seq: last_seq, bytes }];
             return Ok(Found::Batch(Batch { stream_id, records, schemas: Arc::default() }));

@@ -59,6 +59,18 @@ impl OpenGap {
             ..gap.clone()
         }
     }
+
+    /// The same for a sink that nothing waited for. What required sinks had taken before it is no part of
+    /// the gap; that this sink lost it too is noted elsewhere ([`losses`](super::losses)), but after a power cut
+    /// maybe nowhere.
+    pub(super) fn gap_from_best_effort(&self, seq: u64) -> Gap {
+        let gap = self.gap_from(seq);
+        if gap.reason != GapReason::LogOverflow || seq == 0 {
+            return gap;
+        }
+        let untold = gap.first_seq.saturating_sub(seq);
+        Gap { first_seq: gap.first_seq - untold, records: gap.records + untold, ..gap }
+    }
 }
 
 impl Entry {

@@ -10,7 +10,7 @@ use agent_core::{
     Batch, BatchLimits,
     wal::{NewRecord, SledWal, Wal, WalError, WalOptions},
 };
-use wire::{EncodedSchema, Family, Gap, Kind, MetricKind, Schema, Series, envelope};
+use wire::{EncodedSchema, Family, Gap, GapReason, Kind, MetricKind, Schema, Series, envelope};
 
 /// More than any test has.
 pub const ALL: BatchLimits = BatchLimits { records: usize::MAX, bytes: usize::MAX };
@@ -110,6 +110,37 @@ pub fn drain(wal: &mut dyn Wal, sink: &str, limits: BatchLimits) -> Vec<(u64, Se
         wal.acknowledge(sink, last_seq).unwrap();
     }
     all
+}
+
+/// Bytes of a record, where all are alike.
+pub const RECORD_BYTES: usize = 20_000;
+
+/// Checks that records and gaps cover every number from `first` to `last` exactly once and in order, that
+/// records are what was written, and gaps of the log's bounds. Returns the gaps.
+pub fn check_cover(records: &[(u64, Seen)], first: u64, last: u64) -> Vec<&Gap> {
+    let (mut next, mut gaps) = (first, Vec::new());
+    for (seq, seen) in records {
+        match seen {
+            Seen::Payload(found) => {
+                assert_eq!(*seq, next);
+                assert!(*found == payload(*seq, RECORD_BYTES), "{seq} came back wrong");
+            }
+            Seen::Gap(gap) => {
+                assert_eq!((gap.first_seq, gap.last_seq), (next, *seq));
+                assert_eq!(gap.reason, GapReason::LogOverflow);
+                assert_eq!(gap.records, gap.last_seq + 1 - gap.first_seq);
+                gaps.push(gap);
+            }
+        }
+        next = seq + 1;
+    }
+    assert_eq!(next, last + 1);
+    gaps
+}
+
+/// First and last number of each.
+pub fn ranges(gaps: &[&Gap]) -> Vec<(u64, u64)> {
+    gaps.iter().map(|gap| (gap.first_seq, gap.last_seq)).collect()
 }
 
 /// Copies a directory; `to` must not exist.

@@ -141,23 +141,12 @@ impl Known {
                     let dropped = gap.reason == GapReason::LogOverflow && *seq <= dropped_to;
                     // What it had acknowledged before a cut is not lost to it.
                     let told_from = expected.max(self.acked[sink].most + 1);
-                    // A best-effort sink may, after a cut, be told of a drop by the gap that required
-                    // sinks get, which begins after what these had acknowledged: known, not right yet.
-                    let begins_in_time = gap.first_seq <= told_from
-                        || (!is_required && gap.first_seq <= self.acked_by_required() + 1);
-                    let is_next = begins_in_time && *seq >= expected;
+                    let is_next = gap.first_seq <= told_from && *seq >= expected;
                     assert!(dropped && is_next, "{gap:?} in place of {expected}");
                 }
             }
             expected = seq + 1;
         }
-    }
-
-    /// The most that a required sink may have acknowledged.
-    fn acked_by_required(&self) -> u64 {
-        let required = SINKS.iter().zip(&self.acked);
-        let required = required.filter(|((_, delivery), _)| *delivery == Delivery::Required);
-        required.map(|(_, acked)| acked.most).max().unwrap_or(0)
     }
 
     fn may_be(&self, seq: u64, found: &[u8]) -> bool {
