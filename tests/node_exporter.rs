@@ -181,7 +181,12 @@ fn other_machines_read_the_same() {
             "--no-collector.netdev.netlink".to_owned(),
         ];
         let textfile = path.join("textfile").display().to_string();
-        let options = [("textfile", "directory", textfile)];
+        let options = [
+            ("textfile", "directory", textfile),
+            ("cpu", "info", (tree == "large").to_string()),
+            ("cpu", "info_flags_include", "^(aes|avx.*)$".repeat(usize::from(tree == "large"))),
+            ("cpu", "info_bugs_include", "^spectre".repeat(usize::from(tree == "large"))),
+        ];
         check(&Setup { roots, names: &names, options: &options, flags: &flags });
     }
 }
@@ -404,6 +409,7 @@ fn own_flags(Setup { names, options, .. }: &Setup<'_>) -> Vec<String> {
             let key = option.key.replace('_', "-");
             let flag = match line.name {
                 "powersupplyclass" => format!("collector.powersupply.{key}"),
+                "cpu" => format!("collector.cpu.{}", key.replacen("info-", "info.", 1)),
                 name => format!("collector.{name}.{key}"),
             };
             flags.push(match value {

@@ -1,4 +1,5 @@
-//! CPU time by mode: `/proc/stat`, and throttling: `/sys/devices/system/cpu`.
+//! CPU time by mode: `/proc/stat`, throttling: `/sys/devices/system/cpu`, and what CPUs there are:
+//! `/proc/cpuinfo`, if an option asks for it.
 //!
 //! Counters never go back: the kernel computes idle and iowait anew at each read and they can lose a
 //! little, so the highest value seen stands, as in node_exporter; an idle time that loses three
@@ -9,11 +10,14 @@
 
 use agent_core::{
     CollectError, Collector, Metric, Registration, Roots, Samples,
-    collector::{BuildError, Context},
+    collector::{BuildError, Context, OptionSpec},
 };
 
 use crate::{
+    cpu_info::{CpuInfo, Wanted},
     cpu_topology::Topology,
+    filter::regex,
+    options::switch,
     parse::{ParseError, Words, number, numbered},
     reader::KeptFile,
 };
@@ -21,9 +25,30 @@ use crate::{
 pub(crate) const REGISTRATION: Registration = Registration {
     name: "cpu",
     summary: "CPU time by mode, and how often cores and packages were throttled.",
-    reads: &["/proc/stat", "/sys/devices/system/cpu"],
+    reads: &["/proc/stat", "/sys/devices/system/cpu", "/proc/cpuinfo"],
     default_enabled: true,
-    options: &[],
+    options: &[
+        OptionSpec {
+            key: "guest",
+            default: "true",
+            doc: "Whether to take the time that CPUs ran virtual machines.",
+        },
+        OptionSpec {
+            key: "info",
+            default: "false",
+            doc: "Whether to take model and maker of each CPU.",
+        },
+        OptionSpec {
+            key: "info_flags_include",
+            default: "",
+            doc: "Regular expression of the CPUs' flags to take; switches info on.",
+        },
+        OptionSpec {
+            key: "info_bugs_include",
+            default: "",
+            doc: "Regular expression of the CPUs' bugs to take; switches info on.",
+        },
+    ],
     build,
 };
 
@@ -48,8 +73,11 @@ const COMEBACK_TICKS: u64 = 300;
 struct Cpu {
     roots: Roots,
     file: KeptFile,
+    guest: bool,
     seen: Vec<Seen>,
     topology: Topology,
+    /// Absent when no option asks for it.
+    info: Option<CpuInfo>,
     /// The CPUs changed since the topology was looked up.
     topology_is_old: bool,
 }
@@ -69,9 +97,16 @@ struct Line<'a> {
 }
 
 fn build(context: &Context<'_>) -> Result<Box<dyn Collector>, BuildError> {
+    let wanted = Wanted {
+        flags: regex(context, "info_flags_include")?,
+        bugs: regex(context, "info_bugs_include")?,
+    };
+    let info = switch(context, "info")? || wanted.flags.is_some() || wanted.bugs.is_some();
     Ok(Box::new(Cpu {
         roots: context.roots.clone(),
         file: KeptFile::new(context.roots.proc("stat")),
+        guest: switch(context, "guest")?,
+        info: info.then(|| CpuInfo::new(wanted)),
         seen: Vec::new(),
         topology: Topology::default(),
         topology_is_old: true,
@@ -85,7 +120,7 @@ impl Collector for Cpu {
         for line in parse(stat.content) {
             let line = line.map_err(|error| stat.malformed(&error))?;
             self.topology_is_old |= note(&mut self.seen, cpus, &line);
-            push(out, line.id, &self.seen[cpus].ticks);
+            push(out, line.id, &self.seen[cpus].ticks, self.guest);
             cpus += 1;
         }
         if cpus == 0 {
@@ -95,19 +130,23 @@ impl Collector for Cpu {
         self.seen.truncate(cpus);
         if self.topology_is_old {
             self.topology = Topology::scan(&self.roots)?;
-            self.topology_is_old = false;
+            let read = self.info.as_mut().is_none_or(|info| info.read(&self.roots));
+            self.topology_is_old = !read;
         }
         self.topology.push(out);
+        if let Some(info) = &self.info {
+            info.push(out);
+        }
         Ok(())
     }
 }
 
-fn push(out: &mut Samples, cpu: &str, ticks: &[u64; COLUMNS]) {
+fn push(out: &mut Samples, cpu: &str, ticks: &[u64; COLUMNS], with_guest: bool) {
     let (times, guest) = ticks.split_at(MODES.len());
     for (mode, ticks) in MODES.iter().zip(times) {
         out.push(&SECONDS, &[("cpu", cpu), ("mode", mode)], *ticks as f64 / TICKS_PER_SECOND);
     }
-    for (mode, ticks) in GUEST_MODES.iter().zip(guest) {
+    for (mode, ticks) in GUEST_MODES.iter().zip(guest).filter(|_| with_guest) {
         out.push(&GUEST_SECONDS, &[("cpu", cpu), ("mode", mode)], *ticks as f64 / TICKS_PER_SECOND);
     }
 }

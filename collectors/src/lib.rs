@@ -24,6 +24,7 @@ mod cgroups;
 mod clocksource;
 mod conntrack;
 mod cpu;
+mod cpu_info;
 mod cpu_topology;
 mod cpufreq;
 mod devices;

@@ -66,7 +66,11 @@ fn roots(directory: &Path) -> Roots {
 /// The options of a collector that reads nothing, or less, by default.
 fn options(directory: &Path, collector: &str) -> BTreeMap<String, String> {
     let textfile = directory.join("textfile");
+    let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    let cpu =
+        [("info_flags_include", "^(aes|avx.*|constant_tsc)$"), ("info_bugs_include", "^spectre")];
     match collector {
+        "cpu" if directory.join("proc/cpuinfo").exists() => cpu.into_iter().map(own).collect(),
         "textfile" if textfile.exists() => {
             BTreeMap::from([("directory".to_owned(), textfile.display().to_string())])
         }

@@ -84,7 +84,7 @@ const OFF: &[&str] = &[
     "zoneinfo",
 ];
 
-/// What isn't worth having, or can't be done: each with its reason. All are off by default in
+/// What isn't worth having, or can't be done: each with its reason. All but `timex` are off by default in
 /// node_exporter too.
 pub(super) const LEFT_OUT: &[(&str, &str)] = &[
     (
@@ -110,11 +110,7 @@ pub(super) const LEFT_OUT: &[(&str, &str)] = &[
         "network_route",
         "Routes change seldom and make a series each: they are an inventory, not a measurement.",
     ),
-    (
-        "ntp",
-        "Deprecated by node_exporter itself: it asks a server over the network. `timex` says whether the \
-         kernel's clock is held in step, and by how much it is off.",
-    ),
+    ("ntp", "Deprecated by node_exporter itself: it asks a server over the network."),
     ("perf", "Hardware counters need `CAP_PERFMON` and unsafe code, and cost what they measure."),
     (
         "qdisc",
@@ -127,6 +123,12 @@ pub(super) const LEFT_OUT: &[(&str, &str)] = &[
         "sysctl",
         "Any file below `/proc/sys` as a number, under no name that anybody else knows. A script and \
          `textfile` do the same.",
+    ),
+    (
+        "timex",
+        "Its one system call, `adjtimex(2)`, has no safe wrapper in nix, rustix or another small crate that is \
+         well kept, and there is no unsafe code here. A script can write what `chronyc tracking` says for \
+         `textfile`; alert rules over `node_timex_…` need that.",
     ),
     (
         "wifi",
@@ -165,7 +167,7 @@ mod tests {
     fn what_is_left_out_is_theirs_and_not_ours() {
         assert!(LEFT_OUT.is_sorted_by(|a, b| a.0 < b.0));
         for (name, why) in LEFT_OUT {
-            assert!(find(name).is_some_and(|peer| !peer.default_enabled), "{name} isn't theirs");
+            assert!(find(name).is_some(), "{name} isn't theirs");
             assert!(find_ours(name).is_none(), "{name} is there now: take it out of LEFT_OUT");
             assert!(why.ends_with('.'), "{name}: {why}");
         }

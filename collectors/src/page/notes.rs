@@ -34,6 +34,7 @@ const NOTES: &[Note] = &[
         collector: "cpu",
         needs: None,
         differences: &[
+            "`/proc/cpuinfo` is read when CPUs come or go, not every tick: to read it interrupts every CPU.",
             "a CPU that is offline has no series; there it has zeros if its number lies below \
              another's, which rates take for a reset. Later versions do as we do.",
         ],
