@@ -17,6 +17,8 @@ use agent_core::{
 
 mod arp;
 mod attribute;
+mod bcache;
+mod bcache_text;
 mod bonding;
 mod btrfs;
 mod buddyinfo;
@@ -45,6 +47,7 @@ mod infiniband;
 mod interrupts;
 mod ipvs;
 mod ksmd;
+mod kstat;
 mod labels;
 mod loadavg;
 mod mdadm;
@@ -93,6 +96,8 @@ mod udp_queues;
 mod uname;
 mod vmstat;
 mod watchdog;
+mod xfs;
+mod zfs;
 
 pub use environment::{Environment, HostKind};
 pub use page::{node_exporter_default, page};

@@ -5,6 +5,7 @@ use agent_core::Registration;
 /// Every collector there is, in the order in which a tick lists them.
 pub static REGISTRY: &[Registration] = &[
     crate::arp::REGISTRATION,
+    crate::bcache::REGISTRATION,
     crate::bonding::REGISTRATION,
     crate::btrfs::REGISTRATION,
     crate::buddyinfo::REGISTRATION,
@@ -56,6 +57,8 @@ pub static REGISTRY: &[Registration] = &[
     crate::uname::REGISTRATION,
     crate::vmstat::REGISTRATION,
     crate::watchdog::REGISTRATION,
+    crate::xfs::REGISTRATION,
+    crate::zfs::REGISTRATION,
 ];
 
 #[cfg(test)]

@@ -21,6 +21,11 @@ const RPC_DIFFERENCE: &str = "what the kernel doesn't count (an NFS version it w
 
 const NOTES: &[Note] = &[
     Note {
+        collector: "bcache",
+        needs: None,
+        differences: &["what a kernel doesn't have is left out; there it is 0."],
+    },
+    Note {
         collector: "btrfs",
         needs: None,
         differences: &[
@@ -212,6 +217,18 @@ const NOTES: &[Note] = &[
         collector: "watchdog",
         needs: None,
         differences: &["names are those of node_exporter 1.8, the first that has it."],
+    },
+    Note {
+        collector: "xfs",
+        needs: None,
+        differences: &["a line that a kernel doesn't have is left out; there its numbers are 0."],
+    },
+    Note {
+        collector: "zfs",
+        needs: None,
+        differences: &[
+            "the name of a data set is whole where it has spaces; there it ends at the first.",
+        ],
     },
 ];
 
