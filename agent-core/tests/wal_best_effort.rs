@@ -196,6 +196,10 @@ fn what_a_drop_cost_it_is_told_without_the_note_too() {
     drop(wal);
     std::fs::remove_file(directory.path().join("lost")).unwrap();
     let mut wal = open(directory.path());
+    // From the place of what was dropped, and then, when that is given back, from what is noted of it.
+    let first = wal.read("lagger", ALL).unwrap().unwrap();
+    let [(last_seq, Seen::Gap(gap))] = &seen(&first)[..] else { panic!("no gap at first") };
+    assert_eq!((gap.first_seq, gap.last_seq, gap.records), (1, *last_seq, *last_seq));
     assert_eq!(ranges_in(&drain(&mut wal, "keeper", ALL), 16, 900)[0].0, 16);
     assert_eq!(ranges_in(&drain(&mut wal, "lagger", ALL), 1, 900)[0].0, 1);
 }

@@ -82,10 +82,21 @@ const KEPT: &[&[Operation]] = &[
     ],
     // The newest generation opens and turns out to be damaged when it is read.
     &[
+        Append { bytes: 958 },
+        Append { bytes: 2_042 },
+        Append { bytes: 2_164 },
+        Append { bytes: 1_664 },
         Append { bytes: 12_024 },
         Append { bytes: 231_061 },
+        Append { bytes: 0 },
+        Acknowledge { sink: 0, seq: 1 },
+        Flush,
         Append { bytes: 14_284 },
+        Append { bytes: 0 },
+        Append { bytes: 7_138 },
+        Reopen,
         Damage { kind: "db", nth: 0, hit: Hit::Flip { part: 146, bit: 0 } },
+        Append { bytes: 0 },
     ],
     // What said where the log ends was damaged before its end was.
     &[
@@ -98,9 +109,12 @@ const KEPT: &[&[Operation]] = &[
     // Nothing waits in what is damaged.
     &[
         Append { bytes: 0 },
-        Acknowledge { sink: 0, seq: 1 },
         Acknowledge { sink: 1, seq: 1 },
-        Damage { kind: "db", nth: 0, hit: Hit::Cut { part: 0 } },
+        Acknowledge { sink: 0, seq: 1 },
+        Flush,
+        Reopen,
+        Read { sink: 0, records: 1, bytes: 1_000 },
+        Damage { kind: "conf", nth: 0, hit: Hit::Flip { part: 0, bit: 0 } },
     ],
 ];
 
