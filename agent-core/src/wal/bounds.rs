@@ -12,8 +12,9 @@
 use wire::{Gap, GapReason};
 
 use super::{
+    giving_back::Keep,
     limits::{AGE_ROLL_PART, HEADROOM_BYTES},
-    log::{Keep, SledWal},
+    log::SledWal,
     row::Entry,
     sidecar::{self, StandIn, Tally},
 };

@@ -12,19 +12,18 @@ use wire::{EncodedSchema, EnvelopeError, Gap, Kind, StreamId, envelope};
 use super::{
     NewRecord, Wal, WalError, WalOptions, WalStats,
     disk::Disk,
-    fault::{Fault, io_fault},
-    generation::Generation,
+    giving_back::Keep,
     limits,
     lock::DirLock,
     losses::Losses,
     newest::{Cursor, Cursors, Newest},
     packing::Attempts,
     quarantine::Quarantine,
-    readers::{Reader, Readers},
+    readers::Readers,
     reserve::Reserve,
     row::{self, Entry},
     salvage,
-    sidecar::{self, Witness},
+    sidecar::Witness,
 };
 use crate::sink::{Batch, BatchLimits, Delivery};
 
@@ -199,15 +198,6 @@ impl Wal for SledWal {
     }
 }
 
-/// What to keep of what every required sink has acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// What best-effort sinks still read of the youngest sealed generation.
-    Youngest,
-    /// Nothing: space is short.
-    Nothing,
-}
-
 impl SledWal {
     /// The lowest number that is held, or the next one.
     pub(super) fn first_seq(&self) -> u64 {
@@ -257,13 +247,6 @@ impl SledWal {
         self.seal_or_replace();
         self.stream = Self::new_stream();
         self.untold = Some(salvage::uncertain(&reason, from_ms, from_ms));
-    }
-
-    /// Seals the newest generation; one without records makes room for another.
-    pub(super) fn seal_or_replace(&mut self) {
-        if self.newest.take_if(|newest| newest.is_empty()).is_none() {
-            self.roll();
-        }
     }
 
     /// Appends the gap that is not told yet, if there is one.
@@ -327,158 +310,6 @@ impl SledWal {
 
     pub(super) fn has_generation(&self) -> bool {
         self.newest.is_some() || self.row.iter().any(|entry| entry.gap.is_none())
-    }
-
-    fn is_full(&self, time_ms: i64) -> bool {
-        let Some(newest) = &self.newest else { return false };
-        let idle = self.acked_seq() >= self.last_seq;
-        let (bytes, full) = (newest.counts.bytes, self.bounds.generation_bytes);
-        let span_ms = time_ms.saturating_sub(newest.counts.tally.first_ms);
-        let old = span_ms > self.bounds.age_ms_max / limits::AGE_ROLL_PART;
-        !newest.is_empty()
-            && (bytes >= full || old || (idle && bytes >= full / limits::IDLE_ROLL_PART))
-    }
-
-    /// A page too large for its segment lies in a file of its own, which nobody syncs.
-    fn look_for_blobs(&mut self) {
-        self.blob_bytes = self.newest.as_ref().map_or(0, Newest::blob_bytes);
-        if self.blob_bytes > 0 {
-            tracing::error!(
-                bytes = self.blob_bytes,
-                "sled keeps pages outside of its log, a power cut may lose them"
-            );
-        }
-    }
-
-    /// Seals the newest generation.
-    pub(super) fn roll(&mut self) {
-        self.look_for_blobs();
-        let Some(newest) = self.newest.take() else { return };
-        let entry = newest.entry(self.last_seq);
-        let Entry { last_seq, stream, .. } = entry;
-        let told = sidecar::write_tail(&self.disk, &entry.path, last_seq, &entry.tally, stream);
-        if let Err(error) = told {
-            tracing::debug!(path = %entry.path.display(), %error, "can't note what a generation holds");
-        }
-        // It is read by a sink, or packed.
-        self.readers.keep(entry.first_seq, Reader::Sled(newest.generation, newest.schemas));
-        self.row.push_back(entry);
-        self.reserve.refill();
-        self.reclaim();
-    }
-
-    /// Creates the newest generation if there is none.
-    pub(super) fn make_newest(&mut self) -> Result<(), WalError> {
-        if self.newest.is_some() {
-            return Ok(());
-        }
-        let (first_seq, path) = (self.last_seq + 1, self.generation_path(self.last_seq + 1));
-        let created = if path.exists() { self.replace_failed(&path) } else { self.create(&path) };
-        let generation = created.map_err(|fault| fault.into_error("create generation", &path))?;
-        self.cursors.values_mut().for_each(|cursor| cursor.written = true);
-        self.newest = Some(Newest::empty(generation, self.stream, first_seq));
-        Ok(())
-    }
-
-    fn create(&self, path: &Path) -> Result<Generation, Fault> {
-        let cursors = self.cursors.iter().map(|(sink, cursor)| (sink.as_str(), cursor.seq));
-        Generation::create(&self.disk, path, self.stream, self.last_seq + 1, cursors)
-    }
-
-    /// Creates one in place of an empty one to which a write failed: that goes only when the new one is
-    /// there, for it may be all that says where the stream is.
-    fn replace_failed(&self, path: &Path) -> Result<Generation, Fault> {
-        let aside = path.with_extension("new");
-        drop(self.create(&aside)?);
-        sidecar::remove_directory(&self.disk, path)
-            .and_then(|()| self.disk.rename(&aside, path))
-            .and_then(|()| self.disk.sync_directory(&self.directory))
-            .map_err(|source| io_fault("create generation", path, source))?;
-        Generation::open(&self.disk, path)
-    }
-
-    pub(super) fn generation_path(&self, first_seq: u64) -> PathBuf {
-        self.directory.join(format!("{first_seq:020}.gen"))
-    }
-
-    /// Gives up the newest generation after a failed call: nothing more is written to it, and what
-    /// lies behind the last durable record is never looked at.
-    pub(super) fn fail(&mut self, operation: &'static str, fault: Fault) -> WalError {
-        let Some(newest) = self.newest.take() else {
-            return fault.into_error(operation, &self.directory);
-        };
-        let error = fault.into_error(operation, newest.path());
-        self.cursors.values_mut().for_each(|cursor| cursor.written = false);
-        // One without records stays where it is until another takes its place.
-        if self.last_seq >= newest.first_seq {
-            self.row.push_back(newest.entry(self.last_seq));
-        }
-        error
-    }
-
-    /// Gives back what every required sink has acknowledged.
-    pub(super) fn reclaim(&mut self) {
-        self.give_back(Keep::Youngest);
-    }
-
-    /// Gives back what every required sink has acknowledged, but for what is to be kept. Something
-    /// always stays to say where the stream is: another generation or, if the disk is too full for one,
-    /// a note.
-    pub(super) fn give_back(&mut self, keep: Keep) {
-        let acked_seq = self.acked_seq();
-        while let Some(entry) = self.row.front().filter(|entry| entry.last_seq <= acked_seq) {
-            if keep == Keep::Youngest && self.row.len() == 1 && self.is_lagged_behind(entry) {
-                break;
-            }
-            if self.row.len() == 1
-                && let Err(error) = self.make_newest()
-                && self.note_end(self.last_seq + 1).is_err()
-            {
-                tracing::debug!(%error, "the last generation of the log stays until there is another");
-                break;
-            }
-            let Some(entry) = self.row.pop_front() else { break };
-            if let Err(error) = self.remove(&entry) {
-                tracing::warn!(path = %entry.path.display(), %error, "can't give back a part of the log");
-                self.row.push_front(entry);
-                break;
-            }
-            self.lose(&entry, entry.last_seq);
-            self.reserve.refill();
-        }
-        self.find_oldest();
-    }
-
-    /// Removes an entry's files.
-    pub(super) fn remove(&mut self, entry: &Entry) -> std::io::Result<()> {
-        self.readers.close(entry.first_seq);
-        sidecar::remove(&self.disk, &entry.path)
-    }
-
-    /// Finds the time of the oldest record that a required sink waits for.
-    pub(super) fn find_oldest(&mut self) {
-        let acked_seq = self.acked_seq();
-        let seq = self.first_seq().max(acked_seq + 1);
-        if seq > self.last_seq {
-            self.oldest = None;
-        } else if self.oldest.is_none_or(|(known, _)| known != seq) {
-            self.oldest = self.time_of(seq, acked_seq).map(|time_ms| (seq, time_ms));
-        }
-    }
-
-    /// The time of the oldest record held, or of the last one if none is; 0 if neither is known.
-    fn oldest_ms(&self) -> i64 {
-        let held = self.time_of(self.first_seq(), 0);
-        held.or(self.last_ms).unwrap_or(0)
-    }
-
-    fn time_of(&self, seq: u64, acked_seq: u64) -> Option<i64> {
-        let Some(entry) = row::position(&self.row, seq).and_then(|index| self.row.get(index))
-        else {
-            return self.newest.as_ref()?.generation.time_of(seq);
-        };
-        let exact = || self.readers.peek(entry.first_seq)?.time_of(seq);
-        exact().or_else(|| Some(entry.after(acked_seq).first_ms))
     }
 
     /// Bytes on disk of all that lies below the directory.

@@ -51,17 +51,19 @@
 //!
 //! # Which file is about what
 //!
-//! `log` is the log itself, `reading` what it gives to sinks; `survey` looks what lies in its directory,
+//! `log` is the log itself, `reading` what it gives to sinks, `rolling` how it leaves a generation behind,
+//! `giving_back` what becomes of those that all sinks have. `survey` looks what lies in its directory,
 //! `outlook` how sinks stand in it, `open` takes it over in whatever state it was left, `ending` finds
-//! where numbers go on; `bounds` drops the oldest, `losses` is what that and giving back cost best-effort
+//! where numbers go on. `bounds` drops the oldest, `losses` is what that and giving back cost best-effort
 //! sinks; `packing` packs what is sealed; `salvage` replaces what is damaged with what `carve` finds.
+//!
 //! `generation` is the only one that names sled; `frame`, `packed`, `packer` are the format of a packed
-//! generation, how one is read and how it is made. `newest`, `row`, `readers` are the generations
-//! being written, sealed and read, `raw` one that a full disk keeps from being opened; `parts` splits large values, `wholes` reads them back, `counts` is
-//! what is known of them; `sidecar`, `lock`, `reserve`, `quarantine` are the files beside; `disk` is
-//! where all of these change or sync anything, so that tests can cut the power and let calls fail;
-//! `limits` has every bound; `handle` is the asynchronous face; [`inspect`] looks at a stopped agent's
-//! log.
+//! generation, how one is read and how it is made. `newest`, `row`, `readers` are the generations being
+//! written, sealed and read, `raw` one that a full disk keeps from being opened; `fault` tells damage from
+//! refusal; `parts` splits large values, `wholes` reads them back, `counts` is what is known of them.
+//! `sidecar`, `lock`, `reserve`, `quarantine` are the files beside; `disk` is where all of these change or
+//! sync anything, so that tests can cut the power and let calls fail; `limits` has every bound; `handle`
+//! is the asynchronous face; [`inspect`] looks at a stopped agent's log.
 
 mod bounds;
 mod carve;
@@ -71,6 +73,7 @@ mod ending;
 mod fault;
 mod frame;
 mod generation;
+mod giving_back;
 mod handle;
 pub mod inspect;
 mod limits;
@@ -91,6 +94,7 @@ mod raw;
 mod readers;
 mod reading;
 mod reserve;
+mod rolling;
 mod row;
 mod salvage;
 mod sidecar;
