@@ -22,6 +22,7 @@ mod bcache_text;
 mod bonding;
 mod btrfs;
 mod buddyinfo;
+mod cgroup;
 mod cgroups;
 mod clocksource;
 mod conntrack;

@@ -171,7 +171,7 @@ fn open_first(paths: &[PathBuf]) -> Result<(usize, File), CollectError> {
 }
 
 /// Reads until the end: the kernel gives many texts a page at a time, so a short read is no end.
-fn read_whole(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
+pub(crate) fn read_whole(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
     let mut length = 0;
     loop {
         if length == buffer.len() {

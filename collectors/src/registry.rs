@@ -9,6 +9,7 @@ pub static REGISTRY: &[Registration] = &[
     crate::bonding::REGISTRATION,
     crate::btrfs::REGISTRATION,
     crate::buddyinfo::REGISTRATION,
+    crate::cgroup::REGISTRATION,
     crate::cgroups::REGISTRATION,
     crate::conntrack::REGISTRATION,
     crate::cpu::REGISTRATION,
