@@ -128,20 +128,22 @@ impl Attribute {
 /// An attribute whose text is the value of a label.
 #[derive(Debug)]
 pub(crate) struct Text {
-    attribute: Attribute,
+    /// `None` if the device has no such attribute.
+    attribute: Option<Attribute>,
     value: String,
 }
 
 impl Text {
-    /// The attribute of that path.
-    pub(crate) const fn new(path: PathBuf) -> Self {
-        Self { attribute: Attribute::new(path), value: String::new() }
+    /// The attribute of that path, if there is one.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let attribute = path.is_file().then(|| Attribute::new(path));
+        Self { attribute, value: String::new() }
     }
 
     /// Reads it; what can't be read is empty.
     pub(crate) fn refresh(&mut self, page: &mut Page) {
         self.value.clear();
-        if let Ok(text) = self.attribute.read(page) {
+        if let Some(Ok(text)) = self.attribute.as_mut().map(|attribute| attribute.read(page)) {
             self.value.push_str(text);
         }
     }
