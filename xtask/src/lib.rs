@@ -7,6 +7,7 @@
 //! - [`torture`]: hub and agents killed again and again, with the same count; a test runs a short one.
 //! - [`mod@judge`], [`store`]: what a hub has stored, held against what agents said is durable.
 //! - [`footprint`]: what a host pays for the agent.
+//! - [`mod@promql`]: test scripts of the query language.
 //! - [`programs`]: the real binaries as child processes.
 //! - [`busy`]: a host whose ticks are large.
 //! - [`workload`]: hosts that are not there, with the values that real ones have.
@@ -19,6 +20,7 @@ pub mod drill;
 pub mod footprint;
 pub mod judge;
 pub mod programs;
+pub mod promql;
 pub mod store;
 pub mod test;
 pub mod torture;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use xtask::{demo, footprint, test, torture};
+use xtask::{demo, footprint, promql, test, torture};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Holdfast's chores")]
@@ -37,6 +37,12 @@ enum Chore {
         #[arg(long, value_name = "DIR")]
         binaries: Option<PathBuf>,
     },
+    /// Scripts in the format of Prometheus's own tests, run against our PromQL
+    Promql {
+        /// For instance promql/corpus/*.test
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// What a host pays for the agent: CPU a tick, memory, sizes of the binaries
     Footprint {
         /// How long to measure
@@ -57,6 +63,7 @@ fn main() -> ExitCode {
             let seed = seed.unwrap_or_else(torture::any_seed);
             torture::main(&torture::Plan { kills, seed, interval }, binaries.as_deref())
         }
+        Chore::Promql { files } => promql::run(&files),
         Chore::Footprint { measured_for, interval } => footprint::run(measured_for, interval),
     };
     match result {
