@@ -207,7 +207,8 @@ pub(super) fn read_last(directory: &Path) -> Option<Said> {
     let stream = StreamId::from_bytes(*stream);
     let (last_ms, rest) = rest.split_first_chunk().unzip();
     let (first_seq, cursors) = rest.and_then(<[u8]>::split_first_chunk).unzip();
-    let last_ms = last_ms.map(|last_ms| i64::from_le_bytes(*last_ms));
+    // 0 is written where it isn't known.
+    let last_ms = last_ms.map(|ms| i64::from_le_bytes(*ms)).filter(|ms| *ms != 0);
     let first_seq = first_seq.map_or(0, |first_seq| u64::from_le_bytes(*first_seq));
     let cursors = cursors.and_then(decode_cursors).unwrap_or_default();
     Some(Said { stream, first_seq, last_seq, last_ms, cursors })
@@ -235,7 +236,7 @@ pub(super) struct Said {
     pub(super) first_seq: u64,
     /// The last record's number.
     pub(super) last_seq: u64,
-    /// Its time in Unix milliseconds; older ones said none.
+    /// Its time in Unix milliseconds, if it is known.
     pub(super) last_ms: Option<i64>,
     /// How far each sink had come.
     pub(super) cursors: BTreeMap<String, u64>,
