@@ -172,12 +172,13 @@ mod tests {
         let mut samples = Samples::new("cgroup");
         collector.collect(&mut samples).map_err(|error| error.to_string())?;
         let (schema, values) = samples.finish();
-        let line = |((family, labels), value): ((&wire::Family, &[(String, String)]), &f64)| {
+        let mut lines = Vec::new();
+        for ((family, labels), value) in schema.schema.iter().zip(values) {
             let labels: Vec<_> =
                 labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            format!("{} {} {value}", family.name, labels.join(" "))
-        };
-        Ok(schema.schema.iter().zip(values).map(line).collect())
+            lines.push(format!("{} {} {value}", family.name, labels.join(" ")));
+        }
+        Ok(lines)
     }
 
     #[test]
