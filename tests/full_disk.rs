@@ -138,7 +138,7 @@ impl Host {
     /// Waits until the hub has acknowledged all that is durable.
     #[track_caller]
     fn await_all_acked(&mut self) {
-        self.await_so(|host| host.all_acked());
+        self.await_so(Self::all_acked);
     }
 
     fn all_acked(&mut self) -> bool {

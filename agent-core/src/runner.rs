@@ -12,7 +12,9 @@
 //!
 //! A collector with an interval of its own runs in the first tick of each of its multiples by the wall
 //! clock, and in the first tick after it was renewed. In the ticks between it has no [`Report`]: the
-//! tick carries none of its samples, and its schema rests until it is due.
+//! tick carries none of its samples, and its schema rests until it is due. So does one that twice in a row
+//! found nothing on this host, or nothing that it may read: it looks again every [`ABSENT_INTERVAL`], for
+//! a device may be plugged in.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -34,6 +36,9 @@ use crate::{
     plan::PlannedCollector,
     samples::Samples,
 };
+
+/// How often a collector looks that has nothing to collect on this host.
+pub const ABSENT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Threads of one name that may hang after reloads.
 pub const HUNG_THREADS_MAX: usize = 2;
@@ -96,8 +101,10 @@ struct Slot {
     duration: Duration,
     /// Of its own, if it doesn't run in every tick.
     interval_ms: Option<i64>,
-    /// Which multiple of its interval it ran in last.
-    ran_in: Option<i64>,
+    /// Unix milliseconds of the tick that it ran in last.
+    ran_ms: Option<i64>,
+    /// Runs in a row that found nothing on this host.
+    absent: u32,
     /// Whether this tick is one of its own.
     is_due: bool,
 }
@@ -113,17 +120,22 @@ impl Slot {
             outcome: Outcome::Stuck,
             duration: Duration::ZERO,
             interval_ms: interval.map(|interval| millis(interval).max(1)),
-            ran_in: None,
+            ran_ms: None,
+            absent: 0,
             is_due: false,
         }
     }
 
     /// Begins a tick: whether it is due. A clock that was set back makes it due too.
     fn begin(&mut self, time_ms: i64) -> bool {
-        let multiple = self.interval_ms.map(|interval_ms| time_ms.div_euclid(interval_ms));
-        self.is_due = multiple.is_none() || multiple != self.ran_in;
+        let absent_ms = (self.absent > 1).then(|| millis(ABSENT_INTERVAL));
+        let interval_ms = self.interval_ms.max(absent_ms);
+        let multiple =
+            |time_ms: i64| interval_ms.map(|interval_ms| time_ms.div_euclid(interval_ms));
+        let is_another = |ran_ms| multiple(ran_ms) != multiple(time_ms);
+        self.is_due = interval_ms.is_none() || self.ran_ms.is_none_or(is_another);
         if self.is_due {
-            self.ran_in = multiple;
+            self.ran_ms = Some(time_ms);
             self.outcome = Outcome::Stuck;
             self.duration = Duration::ZERO;
         }
@@ -206,7 +218,7 @@ impl Runner {
     fn owe_what_did_not_run(&mut self) {
         for slot in &mut self.slots {
             if slot.is_due && slot.job.is_some() && matches!(slot.outcome, Outcome::Stuck) {
-                slot.ran_in = None;
+                slot.ran_ms = None;
             }
         }
     }
@@ -278,6 +290,8 @@ impl Runner {
             }
             let slot = &mut self.slots[job.index];
             slot.job = Some(job);
+            let is_absent = matches!(outcome, Outcome::Unavailable(_) | Outcome::Denied(_));
+            slot.absent = if is_absent { slot.absent + 1 } else { 0 };
             slot.outcome = outcome;
             slot.duration = duration;
         }

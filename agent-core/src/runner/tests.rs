@@ -49,7 +49,7 @@ async fn failures_and_panics_stay_with_their_collector() {
         fake("worse", || panic!("on purpose")),
         fake("last", || Ok(())),
     ]);
-    for _ in 0..3 {
+    for _ in 0..2 {
         runner.run(0, Duration::from_secs(60)).await.unwrap();
         assert_eq!(
             outcomes(&mut runner),
@@ -202,6 +202,34 @@ async fn an_interval_of_its_own_is_kept_by_the_wall_clock() {
     runner.renew(vec![seldom(), good()]);
     check(&mut runner, 140, true).await;
     check(&mut runner, 150, false).await;
+}
+
+#[tokio::test]
+async fn what_a_host_lacks_is_looked_for_seldom() {
+    let (plug_in, plugged_in) = mpsc::channel::<()>();
+    let absent = fake("absent", move || match plugged_in.try_recv() {
+        Ok(()) => Ok(()),
+        Err(_) => Err(CollectError::unavailable("no such device")),
+    });
+    let mut runner = Runner::new(vec![absent]);
+    let mut check = async |time_s: i64, outcome: &str| {
+        runner.run(time_s * 1_000, DEADLINE).await.unwrap();
+        let found = outcomes(&mut runner).pop().map(|(_, outcome, _)| outcome).unwrap_or_default();
+        assert!(found.starts_with(outcome) && found.is_empty() == outcome.is_empty(), "{found}");
+    };
+    // Once may be chance.
+    check(10, "Unavailable").await;
+    check(20, "Unavailable").await;
+    check(30, "").await;
+    check(50, "").await;
+    check(60, "Unavailable").await;
+    (0..2).for_each(|_| plug_in.send(()).unwrap());
+    check(70, "").await;
+    check(120, "Collected").await;
+    check(130, "Collected").await;
+    check(140, "Unavailable").await;
+    check(150, "Unavailable").await;
+    check(160, "").await;
 }
 
 #[tokio::test]

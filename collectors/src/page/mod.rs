@@ -40,8 +40,8 @@ What can't be right on a kind of host is off there by default, and `enabled = tr
 [below](#off-by-default-where-it-cant-be-right). The agent says at its start, and `check-config` at any \
 time, what kind of host it takes this one for, and what is off for it.
 
-What a machine lacks costs a look for its file a tick, and is said once. A file that may not be read is \
-treated as absent, so without the rights named below the agent runs, and says what is missing.
+What a machine lacks, or what the agent's user may not read, costs a look for its file a minute, and is said \
+once: so without the rights named below the agent runs, and says what is missing.
 
 This page is made from the registry in `collectors/src`; `UPDATE_GOLDEN=1 cargo test -p holdfast --test \
 configuration_pages` writes it.
