@@ -49,9 +49,11 @@ impl Binary {
         }
     }
 
-    /// Whether a result is another thing than what the metric's name says.
+    /// Whether a result is another thing than what the metric's name says. Not so for `atan2`: an
+    /// oversight of Prometheus 2, kept because results are to be the same.
     pub(super) fn drops_name(&self) -> bool {
-        self.returns_bool || matches!(self.op, BinaryOp::Arithmetic(_))
+        let named = matches!(self.op, BinaryOp::Arithmetic(Arithmetic::Atan2));
+        self.returns_bool || (matches!(self.op, BinaryOp::Arithmetic(_)) && !named)
     }
 }
 

@@ -45,8 +45,15 @@ fn count(parameter: f64) -> Result<usize> {
     Ok(if parameter < 1.0 { 0 } else { parameter as usize })
 }
 
+/// A number as Prometheus's errors write it: with an exponent from 21 digits on.
 fn go(value: f64) -> String {
-    if value == f64::INFINITY { "+Inf".to_owned() } else { value.to_string().replace("inf", "Inf") }
+    let text = if value.abs() >= 1e21 { format!("{value:e}") } else { value.to_string() };
+    match (text.as_str(), text.split_once('e')) {
+        ("inf", _) => "+Inf".to_owned(),
+        ("-inf", _) => "-Inf".to_owned(),
+        (_, Some((digits, exponent))) => format!("{digits}e+{exponent}"),
+        _ => text,
+    }
 }
 
 /// The members that count at a step, best first; NaN is never better than a number.

@@ -41,8 +41,9 @@ fn line(window: &Window<'_>, zero_ms: i64) -> Option<Line> {
         sum_x2.add(x * x);
     }
     let count = window.samples.len() as f64;
-    let (sum_x, sum_y) = (sum_x.value(), sum_y.value());
-    let slope = (sum_xy.value() - sum_x * sum_y / count) / (sum_x2.value() - sum_x * sum_x / count);
+    let (sum_x, sum_y) = (sum_x.finite(), sum_y.finite());
+    let slope =
+        (sum_xy.finite() - sum_x * sum_y / count) / (sum_x2.finite() - sum_x * sum_x / count);
     Some(Line { slope, intercept: sum_y / count - slope * sum_x / count })
 }
 

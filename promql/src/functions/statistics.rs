@@ -18,9 +18,15 @@ impl Sum {
         self.sum = next;
     }
 
+    /// The sum, which may be infinite.
     pub(crate) fn value(self) -> f64 {
         // once infinite, what was lost is no number
-        if self.sum.is_infinite() { self.sum } else { self.sum + self.lost }
+        if self.sum.is_infinite() { self.sum } else { self.finite() }
+    }
+
+    /// The sum, or NaN if it isn't finite.
+    pub(crate) fn finite(self) -> f64 {
+        self.sum + self.lost
     }
 }
 
@@ -66,13 +72,13 @@ pub(crate) struct Variance {
 impl Variance {
     pub(crate) fn add(&mut self, value: f64) {
         self.count += 1.0;
-        let delta = value - (self.mean.sum + self.mean.lost);
+        let delta = value - self.mean.finite();
         self.mean.add(delta / self.count);
-        self.squares.add(delta * (value - (self.mean.sum + self.mean.lost)));
+        self.squares.add(delta * (value - self.mean.finite()));
     }
 
     pub(crate) fn value(self) -> f64 {
-        (self.squares.sum + self.squares.lost) / self.count
+        self.squares.finite() / self.count
     }
 }
 
