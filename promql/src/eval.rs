@@ -43,6 +43,8 @@ pub(crate) struct Evaluator<'a> {
 impl Evaluator<'_> {
     /// Evaluates an expression that is no range vector.
     pub(crate) fn evaluate(&self, expr: &Expr, grid: Grid) -> Result<Columns> {
+        // a column at least, and a chance to be stopped; vectors take more where they grow
+        self.budget.take(grid.steps)?;
         if grid.steps > 1 && self.is_fixed(expr) {
             let once = self.evaluate(expr, grid.first())?;
             return once.repeated(grid.steps, &self.budget);

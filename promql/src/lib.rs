@@ -5,6 +5,19 @@
 //! - [`Limits`]: what one query may use, enforced while it runs.
 //! - [`script`]: test scripts in the format of Prometheus's own tests, and what they find.
 //!
+//! ```
+//! use promql::{Labels, Memory, Query, Sample, Settings, Value};
+//!
+//! let mut memory = Memory::default();
+//! let labels = Labels::new([("__name__", "up"), ("job", "node")]);
+//! memory.add(labels, [Sample { time_ms: 0, value: 1.0 }]);
+//!
+//! let query = Query::parse("sum by (job) (up) * 2")?;
+//! let answer = query.instant(&memory, 60_000, &Settings::default(), &|| Ok(()))?;
+//! assert_eq!(answer, Value::Vector(vec![(Labels::new([("job", "node")]), 2.0)]));
+//! # Ok::<(), promql::Error>(())
+//! ```
+//!
 //! # Which Prometheus
 //!
 //! The semantics are those of Prometheus 2.42, which Debian ships: a window includes both its ends, a

@@ -57,6 +57,8 @@ fn too_many_samples_are_refused() {
     // refused before the memory for its steps is taken
     check("sum_over_time(vector(1)[1000y:1ms])", 50_000_000, false);
     check("sum_over_time(m[1000y:1ms])", 50_000_000, false);
+    check("sum_over_time(vector(time() + time() + time())[1h:1s])", 50_000, true);
+    check("sum_over_time(vector(time() + time() + time())[1h:1s])", 15_000, false);
 }
 
 #[test]
@@ -132,6 +134,29 @@ fn a_source_is_asked_only_for_what_is_needed() {
     check("max_over_time((m @ start())[20m:1m])", (55, 60));
 }
 
+/// Shows all samples of a series, whatever time was asked for.
+struct Whole(Memory);
+
+impl Source for Whole {
+    fn select(&self, selection: &Selection<'_>, visit: &mut Visit<'_>) -> Result<(), Error> {
+        let all = Selection { start_ms: 0, end_ms: i64::MAX, ..*selection };
+        self.0.select(&all, visit)
+    }
+}
+
+#[test]
+fn a_source_may_show_more_than_was_asked_for() {
+    let whole = Whole(memory());
+    for text in
+        ["m", "rate(m[20m] offset 5m)", "max_over_time(m[7m:2m])", "m @ 600", "timestamp(m)"]
+    {
+        let query = Query::parse(text).unwrap();
+        let found = query.range(&whole, HOUR, &Settings::default(), &go_on);
+        let expected = query.range(&memory(), HOUR, &Settings::default(), &go_on);
+        assert_eq!(found, expected, "{text}");
+    }
+}
+
 #[test]
 fn a_source_that_fails_ends_the_query() {
     struct Broken;
@@ -177,7 +202,7 @@ fn what_is_no_query_is_refused() {
     check("m + fill(0) m", "fill of a vector match is not supported");
     check("m{a=\"1\" or b=\"2\"}", "`or` between label matchers is not supported");
     check("info(m)", "function \"info\" is not supported");
-    check("histogram_sum(m)", "function \"histogram_sum\" is not supported");
+    check("histogram_sum(m)", "function \"histogram_sum\" on native histograms is not supported");
     check("sort_by_label(m, \"l\")", "function \"sort_by_label\" is not supported");
     check(&"(".repeat(100_000), "parse error: query ");
     check(&format!("{}1", "-".repeat(10_000)), "parse error: query ");

@@ -14,7 +14,7 @@ impl Evaluator<'_> {
         let mut all = self.vector(Self::argument(arguments, 0)?, grid)?;
         let text = |at| self.text(Self::argument(arguments, at)?, grid);
         let (target, template, from, pattern) = (text(1)?, text(2)?, text(3)?, text(4)?);
-        let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| {
+        let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|_| {
             let message = format!("invalid regular expression in label_replace(): {pattern}");
             Error::Execution(message)
         })?;

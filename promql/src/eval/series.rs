@@ -54,7 +54,10 @@ impl Columns {
     pub(crate) fn repeated(self, steps: usize, budget: &Budget<'_>) -> Result<Self> {
         let repeat = |values: Vec<f64>| values.first().map_or_else(Vec::new, |v| vec![*v; steps]);
         Ok(match self {
-            Self::Scalar(values) => Self::Scalar(repeat(values)),
+            Self::Scalar(values) => {
+                budget.take(steps)?;
+                Self::Scalar(repeat(values))
+            }
             Self::Text(text) => Self::Text(text),
             Self::Vector(all) => {
                 budget.take(all.len().saturating_mul(steps))?;

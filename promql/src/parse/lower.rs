@@ -208,8 +208,7 @@ fn lower_aggregator(id: token::TokenId) -> Option<Aggregator> {
 
 fn lower_call(call: &ParsedCall) -> Result<Expr> {
     let name = call.func.name;
-    let function =
-        functions::find(name).ok_or_else(|| Error::Unsupported(format!("function {name:?}")))?;
+    let function = functions::find(name).ok_or_else(|| unsupported(name))?;
     let arguments = call.args.args.iter().map(|argument| lower(argument));
     let arguments = arguments.collect::<Result<Vec<_>>>()?;
     let types = &call.func.arg_types;
@@ -218,6 +217,11 @@ fn lower_call(call: &ParsedCall) -> Result<Expr> {
         expect(lower_type(*wanted), argument, &format!("call to function {name:?}"))?;
     }
     Ok(Expr::Call(Box::new(Call { function, arguments })))
+}
+
+fn unsupported(function: &str) -> Error {
+    let of = if function.starts_with("histogram_") { " on native histograms" } else { "" };
+    Error::Unsupported(format!("function {function:?}{of}"))
 }
 
 fn lower_type(parsed: ValueType) -> Type {
