@@ -11,7 +11,7 @@ mod rate;
 pub(crate) mod regression;
 pub(crate) mod statistics;
 
-use crate::{expr::Type, source::Sample};
+use crate::{eval::Grid, expr::Type, source::Sample};
 
 /// The samples that one step of a range vector sees.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +43,13 @@ pub(crate) enum Body {
     Value(OfValue),
     /// From a time in seconds: each value of an instant vector, or the step's own time.
     Date(fn(f64) -> f64),
+    /// From two numbers.
+    Pair(fn(f64, f64) -> f64),
+    /// From the grid of the evaluation, or of the whole query.
+    Grid(fn(Grid) -> f64),
     Absent,
     AbsentOverTime,
+    HistogramFraction,
     HistogramQuantile,
     LabelJoin,
     LabelReplace,
@@ -133,9 +138,11 @@ static FUNCTIONS: &[Function] = &[
     window("delta", rate::delta),
     window("deriv", regression::deriv),
     vector("double_exponential_smoothing", Body::Smooth),
+    scalar("end", Body::Grid(|query| query.end_ms() as f64 / 1000.0)),
     value("exp", |v, _| Some(v.exp())),
     vector("first_over_time", Body::SameSeries(over_time::first)),
     value("floor", |v, _| Some(v.floor())),
+    vector("histogram_fraction", Body::HistogramFraction),
     vector("histogram_quantile", Body::HistogramQuantile),
     vector("holt_winters", Body::Smooth),
     date("hour", date::hour),
@@ -149,7 +156,9 @@ static FUNCTIONS: &[Function] = &[
     value("log10", |v, _| Some(v.log10())),
     value("log2", |v, _| Some(v.log2())),
     window("mad_over_time", over_time::mad),
+    scalar("max_of", Body::Pair(math::max)),
     window("max_over_time", over_time::max),
+    scalar("min_of", Body::Pair(math::min)),
     window("min_over_time", over_time::min),
     date("minute", date::minute),
     date("month", date::month),
@@ -158,6 +167,7 @@ static FUNCTIONS: &[Function] = &[
     window("present_over_time", |_, _| Some(1.0)),
     window("quantile_over_time", over_time::quantile),
     value("rad", |v, _| Some(v * std::f64::consts::PI / 180.0)),
+    scalar("range", Body::Grid(|query| (query.end_ms() - query.start_ms) as f64 / 1000.0)),
     window("rate", rate::rate),
     window("resets", rate::resets),
     value("round", math::round),
@@ -168,8 +178,10 @@ static FUNCTIONS: &[Function] = &[
     vector("sort", Body::Sort),
     vector("sort_desc", Body::SortDescending),
     value("sqrt", |v, _| Some(v.sqrt())),
+    scalar("start", Body::Grid(|query| query.start_ms as f64 / 1000.0)),
     window("stddev_over_time", over_time::stddev),
     window("stdvar_over_time", over_time::stdvar),
+    scalar("step", Body::Grid(Grid::step_seconds)),
     window("sum_over_time", over_time::sum),
     value("tan", |v, _| Some(v.tan())),
     value("tanh", |v, _| Some(v.tanh())),

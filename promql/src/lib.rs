@@ -24,14 +24,14 @@
 //! sample exactly as old as the lookback still counts, and a metric's name goes away at once where a
 //! function drops it. (Prometheus 3 excludes a window's start, and can delay the dropping.) Language that
 //! came later is taken where it changes nothing that was valid before: `limitk`, `mad_over_time`,
-//! `first_over_time`, `double_exponential_smoothing`, `ts_of_*_over_time`, durations as numbers, UTF-8
-//! names in quotes.
+//! `first_over_time`, `double_exponential_smoothing`, `ts_of_*_over_time`, `histogram_fraction` of classic
+//! histograms, `start`, `end`, `range`, `step`, `min_of`, `max_of`, durations as numbers, UTF-8 names in quotes.
 //!
 //! # What is refused by name
 //!
 //! Native histograms and the functions on them, `limit_ratio`, `info`, `sort_by_label`,
-//! `histogram_fraction`, `fill` in vector matching, and `or` between label matchers, which is the
-//! parser's own.
+//! `histogram_quantiles`, `fill` in vector matching, and `or` between label matchers, which is the parser's
+//! own.
 //!
 //! # Where the parser is behind
 //!

@@ -23,7 +23,7 @@
 //! `expect ordered` this order, `expect string` a text, `expect range vector from A to B step C` samples. An
 //! instant query is also asked as a range query around its time, where the order doesn't matter.
 //!
-//! Native histograms, and the warnings that Prometheus gives beside a result, aren't known here: what
+//! `load_with_nhcb` loads the classic histograms that it names. Native ones, and the warnings that Prometheus gives beside a result, aren't known here: what
 //! expects them fails.
 
 mod compare;

@@ -27,6 +27,9 @@ impl Evaluator<'_> {
             Body::Date(of) => self.date(of, arguments, grid),
             Body::Absent => self.absent(arguments, grid),
             Body::AbsentOverTime => self.absent_over_time(arguments, grid),
+            Body::Grid(of) => return Ok(Columns::Scalar(vec![of(self.query); grid.steps])),
+            Body::Pair(of) => return self.pairs(of, arguments, grid).map(Columns::Scalar),
+            Body::HistogramFraction => self.histogram_fraction(arguments, grid),
             Body::HistogramQuantile => self.histogram_quantile(arguments, grid),
             Body::LabelJoin => self.label_join(arguments, grid),
             Body::LabelReplace => self.label_replace(arguments, grid),
@@ -108,6 +111,12 @@ impl Evaluator<'_> {
             }
         };
         Ok((0..grid.steps).map(only).collect())
+    }
+
+    fn pairs(&self, of: fn(f64, f64) -> f64, pair: &[Expr], grid: Grid) -> Result<Vec<f64>> {
+        let first = self.scalar(Self::argument(pair, 0)?, grid)?;
+        let second = self.scalar(Self::argument(pair, 1)?, grid)?;
+        Ok(first.into_iter().zip(second).map(|(first, second)| of(first, second)).collect())
     }
 
     fn to_vector(&self, arguments: &[Expr], grid: Grid) -> Result<Vec<Series>> {

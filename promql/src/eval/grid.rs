@@ -34,6 +34,11 @@ impl Grid {
         (0..self.steps).map(move |step| self.time(step))
     }
 
+    /// Between two steps; an instant has none.
+    pub(crate) fn step_seconds(self) -> f64 {
+        if self.steps > 1 { self.step_ms as f64 / 1000.0 } else { 0.0 }
+    }
+
     /// The last step's time.
     pub(crate) fn end_ms(self) -> i64 {
         self.time(self.steps.saturating_sub(1))

@@ -1,10 +1,10 @@
-//! `histogram_quantile`: the buckets of each histogram found again by their labels.
+//! Functions on classic histograms: the buckets of each histogram found again by their labels.
 
 use crate::{
     error::Result,
     eval::{Evaluator, Grid, Series, empty_column, groups::Groups, has_values, series::merged},
     expr::Expr,
-    functions::histogram::{Bucket, quantile},
+    functions::histogram::{Bucket, fraction, quantile},
     labels::BUCKET,
 };
 
@@ -12,6 +12,23 @@ impl Evaluator<'_> {
     pub(super) fn histogram_quantile(&self, arguments: &[Expr], grid: Grid) -> Result<Vec<Series>> {
         let quantiles = self.scalar(Self::argument(arguments, 0)?, grid)?;
         let all = self.vector(Self::argument(arguments, 1)?, grid)?;
+        self.histograms(&all, grid, |step, buckets| quantile(quantiles[step], buckets))
+    }
+
+    pub(super) fn histogram_fraction(&self, arguments: &[Expr], grid: Grid) -> Result<Vec<Series>> {
+        let lower = self.scalar(Self::argument(arguments, 0)?, grid)?;
+        let upper = self.scalar(Self::argument(arguments, 1)?, grid)?;
+        let all = self.vector(Self::argument(arguments, 2)?, grid)?;
+        self.histograms(&all, grid, |step, buckets| fraction(lower[step], upper[step], buckets))
+    }
+
+    /// A value for each histogram at each step at which it has buckets.
+    fn histograms(
+        &self,
+        all: &[Series],
+        grid: Grid,
+        of: impl Fn(usize, Vec<Bucket>) -> f64,
+    ) -> Result<Vec<Series>> {
         let bounds: Vec<_> = all.iter().map(|series| bound(series.labels.get(BUCKET))).collect();
         let mut groups = Groups::default();
         for (place, series) in all.iter().enumerate().filter(|(place, _)| bounds[*place].is_some())
@@ -22,14 +39,14 @@ impl Evaluator<'_> {
         let mut results = Vec::with_capacity(groups.groups.len());
         for group in &groups.groups {
             let mut values = empty_column(grid);
-            for (step, wanted) in quantiles.iter().enumerate() {
+            for (step, value) in values.iter_mut().enumerate() {
                 self.budget.work(group.members.len())?;
                 let buckets = group.members.iter().filter_map(|place| {
                     Some(Bucket { upper_bound: bounds[*place]?, count: all[*place].at(step)? })
                 });
                 let buckets: Vec<_> = buckets.collect();
                 if !buckets.is_empty() {
-                    values[step] = quantile(*wanted, buckets);
+                    *value = of(step, buckets);
                 }
             }
             if has_values(&values) {

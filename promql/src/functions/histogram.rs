@@ -20,11 +20,8 @@ pub(crate) fn quantile(quantile: f64, mut buckets: Vec<Bucket>) -> f64 {
     if quantile > 1.0 {
         return f64::INFINITY;
     }
-    buckets.sort_by(|a, b| a.upper_bound.total_cmp(&b.upper_bound));
-    if buckets.last().is_none_or(|last| last.upper_bound != f64::INFINITY) {
-        return f64::NAN;
-    }
-    let buckets = monotonic(coalesced(&buckets));
+    let Some(buckets) = complete(&mut buckets) else { return f64::NAN };
+    let buckets = monotonic(buckets);
     let [.., before_last, last] = *buckets else { return f64::NAN };
     if last.count == 0.0 || last.count.is_nan() {
         return f64::NAN;
@@ -35,6 +32,44 @@ pub(crate) fn quantile(quantile: f64, mut buckets: Vec<Bucket>) -> f64 {
         return before_last.upper_bound;
     }
     within(&buckets, found, rank)
+}
+
+/// Which part of all observations lies between two bounds, reckoned as for a quantile.
+pub(crate) fn fraction(lower: f64, upper: f64, mut buckets: Vec<Bucket>) -> f64 {
+    let Some(buckets) = complete(&mut buckets) else { return f64::NAN };
+    let count = buckets.last().map_or(0.0, |last| last.count);
+    if count == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    (rank_of(&buckets, upper) - rank_of(&buckets, lower)) / count
+}
+
+/// How many observations lie below a value.
+fn rank_of(buckets: &[Bucket], value: f64) -> f64 {
+    let found = buckets.partition_point(|bucket| bucket.upper_bound <= value);
+    let below = found.checked_sub(1).map(|before| buckets[before]);
+    let Some(bucket) = buckets.get(found) else { return below.map_or(0.0, |below| below.count) };
+    let first_begins = if bucket.upper_bound > 0.0 { 0.0 } else { f64::NEG_INFINITY };
+    let start = below.map_or(first_begins, |below| below.upper_bound);
+    let before = below.map_or(0.0, |below| below.count);
+    // of a bucket without an end, all lies at the end that it has
+    if value <= start || bucket.upper_bound == f64::INFINITY {
+        return before;
+    }
+    if start == f64::NEG_INFINITY {
+        return bucket.count;
+    }
+    before + (bucket.count - before) * ((value - start) / (bucket.upper_bound - start))
+}
+
+/// Sorted buckets, each bound once; none if the last doesn't end at infinity.
+fn complete(buckets: &mut [Bucket]) -> Option<Vec<Bucket>> {
+    buckets.sort_by(|a, b| a.upper_bound.total_cmp(&b.upper_bound));
+    let last = buckets.last()?;
+    (last.upper_bound == f64::INFINITY).then(|| coalesced(buckets))
 }
 
 /// Where in a bucket the observation of that rank lies.

@@ -3,15 +3,15 @@
 /// Within two bounds; no result when they are the wrong way round.
 pub(super) fn clamp(value: f64, bounds: &[f64]) -> Option<f64> {
     let [low, high] = *bounds else { return None };
-    (low <= high || low.is_nan() || high.is_nan()).then(|| larger(low, smaller(high, value)))
+    (low <= high || low.is_nan() || high.is_nan()).then(|| max(low, min(high, value)))
 }
 
 pub(super) fn clamp_min(value: f64, bounds: &[f64]) -> Option<f64> {
-    bounds.first().map(|low| larger(*low, value))
+    bounds.first().map(|low| max(*low, value))
 }
 
 pub(super) fn clamp_max(value: f64, bounds: &[f64]) -> Option<f64> {
-    bounds.first().map(|high| smaller(*high, value))
+    bounds.first().map(|high| min(*high, value))
 }
 
 /// To the nearest multiple of the parameter, 1 unless given; halves go up.
@@ -32,8 +32,8 @@ pub(super) fn sgn(value: f64) -> f64 {
     }
 }
 
-// `f64::max` prefers numbers to NaN; these let NaN win, but for what nothing can be beyond
-fn larger(one: f64, other: f64) -> f64 {
+/// The larger one; NaN wins where `f64::max` prefers the number, but nothing is larger than infinity.
+pub(super) fn max(one: f64, other: f64) -> f64 {
     if one == f64::INFINITY || other == f64::INFINITY {
         f64::INFINITY
     } else if one.is_nan() || other.is_nan() {
@@ -43,6 +43,7 @@ fn larger(one: f64, other: f64) -> f64 {
     }
 }
 
-fn smaller(one: f64, other: f64) -> f64 {
-    -larger(-one, -other)
+/// The smaller one, likewise.
+pub(super) fn min(one: f64, other: f64) -> f64 {
+    -max(-one, -other)
 }

@@ -220,7 +220,9 @@ fn lower_call(call: &ParsedCall) -> Result<Expr> {
 }
 
 fn unsupported(function: &str) -> Error {
-    let of = if function.starts_with("histogram_") { " on native histograms" } else { "" };
+    let native = ["avg", "count", "stddev", "stdvar", "sum"];
+    let of_histograms = function.strip_prefix("histogram_").is_some_and(|of| native.contains(&of));
+    let of = if of_histograms { " on native histograms" } else { "" };
     Error::Unsupported(format!("function {function:?}{of}"))
 }
 

@@ -8,7 +8,7 @@ use crate::{
         Outcome,
         compare::{self, Expected},
         lines::Block,
-        notation,
+        notation::{self, Described},
     },
     source::Sample,
 };
@@ -34,7 +34,7 @@ impl Session {
                 self.memory = Memory::default();
                 (Ok(()), false)
             }
-            ["load", interval] => (self.load(interval, &block.body), false),
+            ["load" | "load_with_nhcb", interval] => (self.load(interval, &block.body), false),
             [eval, ..] if eval == "eval" || eval.starts_with("eval_") => (self.eval(block), true),
             _ => (Err("not a command that is known here".to_owned()), true),
         };
@@ -45,15 +45,23 @@ impl Session {
 
     fn load(&mut self, interval: &str, body: &[&str]) -> Result<(), String> {
         let interval_ms = notation::time_ms(interval)?;
+        let mut wrong = None;
         for line in body {
-            let described = notation::series(line)?;
-            let times = (0..).map(|step: i64| step * interval_ms);
-            let samples = times.zip(described.values);
-            let samples =
-                samples.filter_map(|(time_ms, value)| Some(Sample { time_ms, value: value? }));
-            self.memory.add(described.labels, samples);
+            match notation::series(line) {
+                Ok(described) => self.add(described, interval_ms),
+                // the others may be all that the evaluations need
+                Err(message) => wrong = wrong.or(Some(message)),
+            }
         }
-        Ok(())
+        wrong.map_or(Ok(()), Err)
+    }
+
+    fn add(&mut self, described: Described, interval_ms: i64) {
+        let times = (0..).map(|step: i64| step * interval_ms);
+        let samples = times.zip(described.values);
+        let samples =
+            samples.filter_map(|(time_ms, value)| Some(Sample { time_ms, value: value? }));
+        self.memory.add(described.labels, samples);
     }
 
     fn eval(&self, block: &Block<'_>) -> Result<(), String> {
