@@ -1,11 +1,12 @@
 //! The devices of a directory of `/sys`, looked up every tick and made anew only when others are there.
 //!
 //! The directory stays open: to read it again costs two or three system calls. What a collector knows of
-//! a device (its labels, its open attributes) is made when the device is first seen, and again every
+//! a device (its labels, its open attributes) is made when the device is first seen; again in the tick
+//! after that, since the kernel lists a device before it has all its attributes; and every
 //! [`REDISCOVERY_TICKS`], since a driver may add attributes to a device it has.
 
 use std::{
-    fs,
+    fs, mem,
     path::{Path, PathBuf},
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Devices<T> {
     /// What it holds now.
     fresh: Listing,
     known: Vec<T>,
+    /// Whether others were there in the tick before, which may not have been complete.
+    is_new: bool,
     age_ticks: u32,
 }
 
@@ -40,7 +43,7 @@ impl<T> Devices<T> {
     /// Those in that directory.
     pub(crate) fn new(directory: PathBuf) -> Self {
         let (seen, fresh) = (Listing::default(), Listing::default());
-        Self { directory, open: None, seen, fresh, known: Vec::new(), age_ticks: 0 }
+        Self { directory, open: None, seen, fresh, known: Vec::new(), is_new: false, age_ticks: 0 }
     }
 
     /// The devices as they are now, ordered by name. `make` is given the name and path of an entry that
@@ -52,7 +55,8 @@ impl<T> Devices<T> {
     ) -> Result<&mut [T], CollectError> {
         self.list().map_err(|error| CollectError::from_io(&self.directory, &error.into()))?;
         self.age_ticks += 1;
-        if self.fresh != self.seen || self.age_ticks > REDISCOVERY_TICKS {
+        let was_new = mem::replace(&mut self.is_new, self.fresh != self.seen);
+        if self.is_new || was_new || self.age_ticks > REDISCOVERY_TICKS {
             self.discover(make);
         }
         if self.known.is_empty() {
@@ -73,7 +77,7 @@ impl<T> Devices<T> {
     }
 
     fn discover(&mut self, mut make: impl FnMut(&str, &Path) -> Option<T>) {
-        std::mem::swap(&mut self.seen, &mut self.fresh);
+        mem::swap(&mut self.seen, &mut self.fresh);
         self.age_ticks = 0;
         // what is known has attributes open: first give those back
         self.known.clear();
@@ -167,9 +171,11 @@ mod tests {
         check("unavailable: nothing in CLASS", 0);
         add("odd");
         check("unavailable: nothing in CLASS", 1);
+        check("unavailable: nothing in CLASS", 1);
         check("unavailable: nothing in CLASS", 0);
         add("hwmon1");
         add("hwmon0");
+        check("hwmon0 hwmon1", 3);
         check("hwmon0 hwmon1", 3);
         for _ in 0..REDISCOVERY_TICKS {
             check("hwmon0 hwmon1", 0);
@@ -180,6 +186,8 @@ mod tests {
         fs::remove_dir_all(&class).unwrap();
         add("hwmon0");
         check("hwmon0", 1);
+        check("hwmon0", 1);
+        check("hwmon0", 0);
         fs::remove_dir_all(&class).unwrap();
         check("unavailable: CLASS: No such file or directory (os error 2)", 0);
         add("hwmon0");
