@@ -3,7 +3,9 @@
 //! To open an attribute costs several times what it costs to read it, so an [`Attribute`] is opened once
 //! and read from offset 0 from then on. Large machines have thousands of them while a process has a
 //! thousand descriptors: [`KEPT_MAX`] stay open in all collectors together, the others are opened, read
-//! and closed. When a kept one fails (its device went and came back), it is opened again.
+//! and closed. When a kept one fails (its device went and came back), it is opened again; but one that
+//! its device refuses to a fresh descriptor too (the speed of an interface that is down) is only asked
+//! again.
 
 use std::{
     fs::File,
@@ -14,6 +16,7 @@ use std::{
 };
 
 use agent_core::{Metric, Samples};
+use nix::errno::Errno;
 
 use crate::sysfs::number;
 
@@ -84,11 +87,28 @@ impl Drop for Place {
     }
 }
 
+/// A descriptor that stays open.
+#[derive(Debug)]
+struct Kept {
+    file: File,
+    /// How it failed when it was fresh: the device's own word, so a fresh one would say no different.
+    refused: Option<Errno>,
+    _place: Place,
+}
+
+/// How what was opened of a device fails once that is gone: not kept, for it tells nothing of the device
+/// that came since.
+const GONE: Errno = Errno::ENODEV;
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or_default())
+}
+
 /// One attribute of one device.
 #[derive(Debug)]
 pub(crate) struct Attribute {
     path: PathBuf,
-    kept: Option<(File, Place)>,
+    kept: Option<Kept>,
     places: &'static AtomicUsize,
 }
 
@@ -109,14 +129,21 @@ impl Attribute {
     /// The system's: the device has no such attribute, this user may not read it, or the device
     /// refuses just now.
     pub(crate) fn read<'p>(&mut self, page: &'p mut Page) -> io::Result<&'p str> {
-        let kept = self.kept.as_ref().is_some_and(|(file, _)| page.fill(file).is_ok());
-        if !kept {
-            self.kept = None;
-            let file = File::open(&self.path)?;
-            page.fill(&file)?;
-            self.kept = Place::take(self.places).map(|place| (file, place));
+        if let Some(kept) = &self.kept {
+            match page.fill(&kept.file) {
+                Ok(()) => return Ok(page.text()),
+                Err(error) if kept.refused == Some(errno(&error)) => return Err(error),
+                Err(_) => self.kept = None,
+            }
         }
-        Ok(page.text())
+        let file = File::open(&self.path)?;
+        let answer = page.fill(&file);
+        let refused = answer.as_ref().err().map(errno);
+        if refused != Some(GONE) {
+            let place = Place::take(self.places);
+            self.kept = place.map(|place| Kept { file, refused, _place: place });
+        }
+        answer.map(|()| page.text())
     }
 
     /// Its number, decimal or with `0x` in hexadecimal; `None` when it can't be read or is none.
@@ -251,8 +278,28 @@ mod tests {
         fs::write(&path, "live").unwrap();
         assert_eq!(attribute.read(&mut page).unwrap(), "live");
         // a directory opens but can't be read
-        attribute.kept.as_mut().unwrap().0 = File::open(directory.path()).unwrap();
+        attribute.kept.as_mut().unwrap().file = File::open(directory.path()).unwrap();
         assert_eq!(attribute.read(&mut page).unwrap(), "live");
+    }
+
+    #[test]
+    fn what_a_fresh_descriptor_is_refused_is_only_asked_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("speed");
+        let (mut attribute, mut page) = (Attribute::new(path.clone()), Page::default());
+        // a directory opens but can't be read
+        fs::create_dir(&path).unwrap();
+        let mut check_refused = || {
+            let error = attribute.read(&mut page).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::IsADirectory);
+        };
+        check_refused();
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "1000").unwrap();
+        check_refused();
+        // it refuses in another way than it did: opened again
+        attribute.kept.as_mut().unwrap().refused = Some(Errno::EINVAL);
+        assert_eq!(attribute.read(&mut page).unwrap(), "1000");
     }
 
     #[test]
