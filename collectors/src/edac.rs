@@ -1,13 +1,17 @@
 //! Errors that memory controllers corrected or could not: `/sys/devices/system/edac/mc`.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use agent_core::{
     CollectError, Collector, Metric, Registration, Samples,
     collector::{BuildError, Context},
 };
 
-use crate::sysfs::{self, Attributes};
+use crate::{
+    attribute::{Field, Fields, Page},
+    devices::Devices,
+    sysfs,
+};
 
 pub(crate) const REGISTRATION: Registration = Registration {
     name: "edac",
@@ -33,50 +37,64 @@ const ROW_UNCORRECTABLE: Metric<'_> = Metric::counter(
 /// Errors of which the controller doesn't know the row.
 const UNKNOWN: &str = "unknown";
 
+static OF_CONTROLLER: [Field; 2] =
+    [Field::new("ce_count", CORRECTABLE), Field::new("ue_count", UNCORRECTABLE)];
+static OF_UNKNOWN: [Field; 2] = [
+    Field::new("ce_noinfo_count", ROW_CORRECTABLE),
+    Field::new("ue_noinfo_count", ROW_UNCORRECTABLE),
+];
+static OF_ROW: [Field; 2] =
+    [Field::new("ce_count", ROW_CORRECTABLE), Field::new("ue_count", ROW_UNCORRECTABLE)];
+
 struct Edac {
-    directory: PathBuf,
-    attributes: Attributes,
+    controllers: Devices<Controller>,
+    page: Page,
+}
+
+struct Controller {
+    number: String,
+    counts: Fields,
+    /// Rows by number, [`UNKNOWN`] first.
+    rows: Vec<(String, Fields)>,
 }
 
 fn build(context: &Context<'_>) -> Result<Box<dyn Collector>, BuildError> {
-    let directory = context.roots.sys("devices/system/edac/mc");
-    Ok(Box::new(Edac { directory, attributes: Attributes::default() }))
+    let controllers = Devices::new(context.roots.sys("devices/system/edac/mc"));
+    Ok(Box::new(Edac { controllers, page: Page::default() }))
 }
 
 impl Collector for Edac {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let Self { directory, attributes } = self;
-        for controller in numbered(sysfs::devices(directory, "mc")?, "mc") {
-            let (number, path) = controller;
-            let mut push = |metric: &Metric<'_>, labels: &[(&str, &str)], path: &PathBuf, name| {
-                if let Some(count) = attributes.number(path, name) {
-                    out.push(metric, labels, count);
-                }
-            };
-            let of_controller = [("controller", &*number)];
-            push(&CORRECTABLE, &of_controller, &path, "ce_count");
-            push(&UNCORRECTABLE, &of_controller, &path, "ue_count");
-            let of_unknown = [("controller", &*number), ("csrow", UNKNOWN)];
-            push(&ROW_CORRECTABLE, &of_unknown, &path, "ce_noinfo_count");
-            push(&ROW_UNCORRECTABLE, &of_unknown, &path, "ue_noinfo_count");
-            for (row, path) in numbered(sysfs::entries(&path, "csrow")?, "csrow") {
-                let of_row = [("controller", &*number), ("csrow", &*row)];
-                push(&ROW_CORRECTABLE, &of_row, &path, "ce_count");
-                push(&ROW_UNCORRECTABLE, &of_row, &path, "ue_count");
+        let Self { controllers, page } = self;
+        for controller in controllers.current(Controller::discover)? {
+            let Controller { number, counts, rows } = controller;
+            counts.push(&[("controller", number)], page, out);
+            for (row, counts) in rows {
+                counts.push(&[("controller", number), ("csrow", row)], page, out);
             }
         }
         Ok(())
     }
 }
 
-/// The entries whose names are the prefix and a number, with that number.
-fn numbered(
-    entries: Vec<sysfs::Entry>,
-    prefix: &'static str,
-) -> impl Iterator<Item = (String, PathBuf)> {
-    entries.into_iter().filter_map(move |entry| {
-        let number = entry.name.strip_prefix(prefix)?;
-        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then(|| (number.to_owned(), entry.path))
-    })
+impl Controller {
+    fn discover(name: &str, path: &Path) -> Option<Self> {
+        let controller = number(name, "mc")?;
+        let mut rows = vec![(UNKNOWN.to_owned(), Fields::of(path, &OF_UNKNOWN))];
+        // a controller that went since it was listed has none
+        for entry in sysfs::entries(path, "csrow").unwrap_or_default() {
+            if let Some(row) = number(&entry.name, "csrow") {
+                rows.push((row.to_owned(), Fields::of(&entry.path, &OF_ROW)));
+            }
+        }
+        let counts = Fields::of(path, &OF_CONTROLLER);
+        Some(Self { number: controller.to_owned(), counts, rows })
+    }
+}
+
+/// The number in a name that is the prefix and a number.
+fn number<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
+    let number = name.strip_prefix(prefix)?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then_some(number)
 }

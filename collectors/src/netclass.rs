@@ -1,6 +1,6 @@
 //! Properties of network interfaces: `/sys/class/net`.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use agent_core::{
     CollectError, Collector, Metric, Registration, Samples,
@@ -9,8 +9,10 @@ use agent_core::{
 use regex_lite::Regex;
 
 use crate::{
+    attribute::{Field, Fields, Page, Text},
+    devices::Devices,
     filter::regex,
-    sysfs::{self, Attributes},
+    sysfs::number,
 };
 
 pub(crate) const REGISTRATION: Registration = Registration {
@@ -38,63 +40,69 @@ const SPEED: Metric<'_> =
 const BYTES_PER_MEGABIT: f64 = 1e6 / 8.0;
 
 /// Attributes that are numbers.
-const NUMBERS: [(&str, Metric<'_>); 17] = [
-    (
+static NUMBERS: [Field; 17] = [
+    Field::new(
         "addr_assign_type",
         property(
             "node_network_address_assign_type",
             "Network device property: address_assign_type",
         ),
     ),
-    ("carrier", property("node_network_carrier", "Network device property: carrier")),
-    (
+    Field::new("carrier", property("node_network_carrier", "Network device property: carrier")),
+    Field::new(
         "carrier_changes",
         Metric::counter(
             "node_network_carrier_changes_total",
             "Network device property: carrier_changes_total",
         ),
     ),
-    (
+    Field::new(
         "carrier_up_count",
         Metric::counter(
             "node_network_carrier_up_changes_total",
             "Network device property: carrier_up_changes_total",
         ),
     ),
-    (
+    Field::new(
         "carrier_down_count",
         Metric::counter(
             "node_network_carrier_down_changes_total",
             "Network device property: carrier_down_changes_total",
         ),
     ),
-    ("dev_id", property("node_network_device_id", "Network device property: device_id")),
-    ("dormant", property("node_network_dormant", "Network device property: dormant")),
-    ("flags", property("node_network_flags", "Network device property: flags")),
-    ("ifindex", property("node_network_iface_id", "Network device property: iface_id")),
-    ("iflink", property("node_network_iface_link", "Network device property: iface_link")),
-    (
+    Field::new("dev_id", property("node_network_device_id", "Network device property: device_id")),
+    Field::new("dormant", property("node_network_dormant", "Network device property: dormant")),
+    Field::new("flags", property("node_network_flags", "Network device property: flags")),
+    Field::new("ifindex", property("node_network_iface_id", "Network device property: iface_id")),
+    Field::new(
+        "iflink",
+        property("node_network_iface_link", "Network device property: iface_link"),
+    ),
+    Field::new(
         "link_mode",
         property("node_network_iface_link_mode", "Network device property: iface_link_mode"),
     ),
-    ("mtu", property("node_network_mtu_bytes", "Network device property: mtu_bytes")),
-    (
+    Field::new("mtu", property("node_network_mtu_bytes", "Network device property: mtu_bytes")),
+    Field::new(
         "name_assign_type",
         property("node_network_name_assign_type", "Network device property: name_assign_type"),
     ),
-    (
+    Field::new(
         "netdev_group",
         property("node_network_net_dev_group", "Network device property: net_dev_group"),
     ),
-    ("speed", SPEED),
-    (
+    Field::new("speed", SPEED),
+    Field::new(
         "tx_queue_len",
         property(
             "node_network_transmit_queue_length",
             "Network device property: transmit_queue_length",
         ),
     ),
-    ("type", property("node_network_protocol_type", "Network device property: protocol_type")),
+    Field::new(
+        "type",
+        property("node_network_protocol_type", "Network device property: protocol_type"),
+    ),
 ];
 
 const fn property(name: &'static str, help: &'static str) -> Metric<'static> {
@@ -102,47 +110,81 @@ const fn property(name: &'static str, help: &'static str) -> Metric<'static> {
 }
 
 struct Netclass {
-    directory: PathBuf,
+    /// `None` for what is left out, or is no interface: `bonding_masters` is a file.
+    interfaces: Devices<Option<Interface>>,
     ignored: Option<Regex>,
-    attributes: Attributes,
+    page: Page,
+}
+
+struct Interface {
+    name: String,
+    address: Text,
+    broadcast: Text,
+    duplex: Text,
+    ifalias: Text,
+    operstate: Text,
+    numbers: Fields,
 }
 
 fn build(context: &Context<'_>) -> Result<Box<dyn Collector>, BuildError> {
     Ok(Box::new(Netclass {
-        directory: context.roots.sys("class/net"),
+        interfaces: Devices::new(context.roots.sys("class/net")),
         ignored: regex(context, "ignored_devices")?,
-        attributes: Attributes::default(),
+        page: Page::default(),
     }))
 }
 
 impl Collector for Netclass {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let Self { directory, ignored, attributes } = self;
-        for device in sysfs::devices(directory, "")? {
-            let is_ignored = ignored.as_ref().is_some_and(|regex| regex.is_match(&device.name));
-            // `bonding_masters` is a file.
-            if is_ignored || attributes.text(&device.path, "operstate").is_none() {
-                continue;
-            }
-            let keys = ["address", "broadcast", "duplex", "ifalias", "operstate"];
-            let texts = keys.map(|key| attributes.text(&device.path, key).unwrap_or("").to_owned());
-            let [address, broadcast, duplex, ifalias, operstate] = &texts;
-            out.push(&UP, &[("device", &device.name)], f64::from(u8::from(operstate == "up")));
-            let labels = [
-                ("address", address.as_str()),
-                ("broadcast", broadcast),
-                ("device", &device.name),
-                ("duplex", duplex),
-                ("ifalias", ifalias),
-                ("operstate", operstate),
-            ];
-            out.push(&INFO, &labels, 1.0);
-            for (attribute, metric) in &NUMBERS {
-                let Some(value) = attributes.number(&device.path, attribute) else { continue };
-                let scale = if metric.name == SPEED.name { BYTES_PER_MEGABIT } else { 1.0 };
-                out.push(metric, &[("device", &device.name)], value * scale);
-            }
+        let Self { interfaces, ignored, page } = self;
+        let interfaces = interfaces.current(|name, path| {
+            let is_ignored = ignored.as_ref().is_some_and(|regex| regex.is_match(name));
+            Some((!is_ignored && path.is_dir()).then(|| Interface::new(name, path)))
+        })?;
+        for interface in interfaces.iter_mut().flatten() {
+            interface.push(page, out);
         }
         Ok(())
+    }
+}
+
+impl Interface {
+    fn new(name: &str, path: &Path) -> Self {
+        let text = |attribute| Text::new(path.join(attribute));
+        Self {
+            name: name.to_owned(),
+            address: text("address"),
+            broadcast: text("broadcast"),
+            duplex: text("duplex"),
+            ifalias: text("ifalias"),
+            operstate: text("operstate"),
+            numbers: Fields::of(path, &NUMBERS),
+        }
+    }
+
+    fn push(&mut self, page: &mut Page, out: &mut Samples) {
+        let Self { name, address, broadcast, duplex, ifalias, operstate, numbers } = self;
+        for text in [&mut *address, broadcast, duplex, ifalias, operstate] {
+            text.refresh(page);
+        }
+        let operstate = operstate.value();
+        if operstate.is_empty() {
+            return; // it went since it was listed: every interface has a state
+        }
+        let of_interface = [("device", &**name)];
+        out.push(&UP, &of_interface, f64::from(u8::from(operstate == "up")));
+        let labels = [
+            ("address", address.value()),
+            ("broadcast", broadcast.value()),
+            ("device", &**name),
+            ("duplex", duplex.value()),
+            ("ifalias", ifalias.value()),
+            ("operstate", operstate),
+        ];
+        out.push(&INFO, &labels, 1.0);
+        numbers.push_parsed(&of_interface, page, out, |field, text| {
+            let scale = if field.metric.name == SPEED.name { BYTES_PER_MEGABIT } else { 1.0 };
+            number(text).map(|number| Some(number * scale))
+        });
     }
 }

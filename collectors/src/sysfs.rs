@@ -1,7 +1,7 @@
 //! Attributes of `/sys`: small files, one value each, in a directory a device.
 //!
-//! Devices come and go, and there can be hundreds with twenty attributes each: unlike the files of `/proc`
-//! they are not kept open, they are opened, read and closed.
+//! These are read seldom, or few: they are opened, read and closed. Those that a collector reads every
+//! tick of every device stay open, as an [`Attribute`](crate::attribute::Attribute).
 
 use std::{
     fs::{self, File},
