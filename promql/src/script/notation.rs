@@ -10,7 +10,7 @@ pub(super) struct Described {
 }
 
 /// Most values that one line may stand for.
-const VALUES_MAX: usize = 1_000_000;
+const VALUES_MAX: usize = 100_000;
 
 /// `name{label="value"} 1 2+3x4 _ stale`.
 pub(super) fn series(text: &str) -> Result<Described, String> {

@@ -2,6 +2,7 @@
 
 use crate::{
     error::Error,
+    limits::Limits,
     memory::Memory,
     query::{Query, Settings, Steps, Value},
     script::{
@@ -85,14 +86,20 @@ impl Session {
             When::Range(steps) => self.range(text, *steps).map(Value::Matrix),
             When::Instant(time_ms) => {
                 let query = Query::parse(text)?;
-                query.instant(&self.memory, *time_ms, &Settings::default(), &|| Ok(()))
+                query.instant(&self.memory, *time_ms, &settings(), &|| Ok(()))
             }
         }
     }
 
     fn range(&self, text: &str, steps: Steps) -> Result<Vec<crate::SeriesSamples>, Error> {
-        Query::parse(text)?.range(&self.memory, steps, &Settings::default(), &|| Ok(()))
+        Query::parse(text)?.range(&self.memory, steps, &settings(), &|| Ok(()))
     }
+}
+
+/// Prometheus's own settings, with less room: a slip in a script shouldn't take the machine.
+fn settings() -> Settings {
+    let limits = Limits { samples_max: 2_000_000, ..Limits::default() };
+    Settings { limits, ..Settings::default() }
 }
 
 /// The steps that a line's values stand for.
