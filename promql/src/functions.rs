@@ -194,3 +194,38 @@ static FUNCTIONS: &[Function] = &[
     vector("vector", Body::Vector),
     date("year", date::year),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_function_and_aggregation_is_in_the_corpus() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+        let files =
+            fs::read_dir(corpus).unwrap().map(|file| fs::read_to_string(file.unwrap().path()));
+        let scripts = files.collect::<Result<Vec<_>, _>>().unwrap().concat();
+        let evals: Vec<_> = scripts.lines().filter(|line| line.starts_with("eval")).collect();
+        let asked = |name: &str| {
+            let calls = [format!(" {name}("), format!("({name}("), format!(" {name} by")];
+            evals.iter().any(|eval| calls.iter().any(|call| eval.contains(call)))
+        };
+        let aggregations = "sum min max avg group stddev stdvar count count_values bottomk topk \
+                            quantile limitk";
+        let functions = FUNCTIONS.iter().map(|function| function.name);
+        let missing: Vec<_> =
+            functions.chain(aggregations.split_whitespace()).filter(|name| !asked(name)).collect();
+        assert!(missing.is_empty(), "no script asks {missing:?}");
+    }
+
+    #[test]
+    fn functions_are_listed_once() {
+        let mut names: Vec<_> = FUNCTIONS.iter().map(|function| function.name).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}
