@@ -8,6 +8,7 @@ use std::{
     hint::black_box,
     io::{Read as _, Write as _},
     path::Path,
+    time::Duration,
 };
 
 use agent_core::{
@@ -23,6 +24,7 @@ const SERIES: usize = 349;
 const INTERVAL_MS: i64 = 10_000;
 /// Nothing is dropped.
 const MAX_BYTES: u64 = 1 << 30;
+const MAX_AGE: Duration = Duration::from_secs(1 << 30);
 /// Records that lie in the log when it is read.
 const BACKLOG: u64 = 10_000;
 /// What the HTTP sink asks for.
@@ -33,7 +35,7 @@ fn host() -> Host {
 }
 
 fn open(directory: &Path) -> SledWal {
-    let options = WalOptions { max_bytes: MAX_BYTES, ..WalOptions::default() };
+    let options = WalOptions { max_bytes: MAX_BYTES, max_age: MAX_AGE };
     let mut wal = SledWal::open(directory, options).expect("opens");
     wal.register("hub").expect("registers");
     wal
