@@ -297,18 +297,15 @@ impl Generation {
     /// How its records end.
     pub(super) fn end(&self) -> Result<End, Fault> {
         self.reading("read end", |open| {
-            let Some((key, _)) = open.records.last()? else {
+            let Some(seq) = last_below(&open.records, u64::MAX)? else {
                 return Ok(End { last_seq: None, torn: false });
             };
-            let (seq, _) = split_key(&key)?;
             match next_whole(&mut open.records.range(key_of(seq, 0)..), RECORD_LEAD_BYTES) {
                 Ok(Some(_)) => return Ok(End { last_seq: Some(seq), torn: false }),
                 Err(Trouble::Database(error)) => return Err(error.into()),
                 Ok(None) | Err(Trouble::Damaged(_)) => {}
             }
-            let before = open.records.range(..key_of(seq, 0)).next_back().transpose()?;
-            let last_seq = before.map(|(key, _)| split_key(&key)).transpose()?;
-            Ok(End { last_seq: last_seq.map(|(seq, _)| seq), torn: true })
+            Ok(End { last_seq: last_below(&open.records, seq)?, torn: true })
         })
     }
 
@@ -432,6 +429,25 @@ fn open_sled(path: &Path) -> sled::Result<Open> {
     })
 }
 
+/// The last number below `end` under which anything lies. It is searched for forwards: to look backwards
+/// from an open end sled compares with a key of 1 MiB that it brings along, a sixth of a small program.
+fn last_below(records: &sled::Tree, end: u64) -> Result<Option<u64>, Trouble> {
+    let first_from = |seq: u64| {
+        let entry = records.range(key_of(seq, 0)..key_of(end, 0)).next().transpose()?;
+        entry.map(|(key, _)| split_key(&key).map(|(found, _)| found)).transpose()
+    };
+    let Some(mut last) = first_from(0)? else { return Ok(None) };
+    let mut none_from = end;
+    while last + 1 < none_from {
+        let middle = last + (none_from - last) / 2;
+        match first_from(middle)? {
+            Some(found) => last = found,
+            None => none_from = middle,
+        }
+    }
+    Ok(Some(last))
+}
+
 fn remove_unfinished_snapshots(disk: &Disk, path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let path = entry?.path();
@@ -516,4 +532,29 @@ fn with_calm_threads<T>(start: impl FnOnce() -> T) -> T {
         let _ = prctl::set_timerslack(before);
     }
     started
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_last_number_below_another() {
+        let records = sled::Config::new().temporary(true).open().unwrap().open_tree("t").unwrap();
+        let check = |end: u64, expected: Option<u64>| {
+            assert_eq!(last_below(&records, end).ok().unwrap(), expected, "below {end}");
+        };
+        check(u64::MAX, None);
+        for seq in [7, 8, 9, 13, 1 << 40] {
+            records.insert(key_of(seq, 0), &[0]).unwrap();
+            records.insert(key_of(seq, 3), &[0]).unwrap();
+        }
+        check(u64::MAX, Some(1 << 40));
+        check(1 << 40, Some(13));
+        check(14, Some(13));
+        check(13, Some(9));
+        check(9, Some(8));
+        check(7, None);
+        check(0, None);
+    }
 }
