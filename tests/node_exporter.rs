@@ -89,6 +89,8 @@ const SLACK: &[(&str, f64, &str)] = &[
     ("node_netstat_Tcp_CurrEstab", 10_000.0, "connections come and go"),
     ("node_sockstat_", 100_000_000.0, "sockets come and go"),
     ("node_disk_io_now", 10_000.0, "as it is this moment"),
+    ("node_timex_offset_seconds", 0.01, STEERED),
+    ("node_timex_pps_jitter_seconds", 0.01, STEERED),
     ("node_load", 10.0, "computed anew every five seconds"),
     ("node_scrape_collector_success{collector=\"btrfs\"}", 1.0, NONE_HERE),
     ("node_btrfs_allocation_ratio{block_group_type=\"metadata\",mode=\"raid1c3\"", 3.0, THREE),
@@ -96,6 +98,7 @@ const SLACK: &[(&str, f64, &str)] = &[
     ("node_scrape_collector_success{collector=\"bcache\"}", 1.0, NONE_HERE),
     ("node_scrape_collector_success{collector=\"xfs\"}", 1.0, NONE_HERE),
 ];
+const STEERED: &str = "a daemon or a pulse may move it up and down in between";
 const THREE: &str = "the exporter doesn't know this layout and says 0; later versions do";
 const LISTENING: &str = "the exporter adds how long the queues of listening sockets may grow";
 const NONE_HERE: &str = "a machine that has none of it: the exporter calls that no success for most collectors, not these";

@@ -91,6 +91,7 @@ mod testing;
 mod textfile;
 mod thermal_zone;
 mod time;
+mod timex;
 mod timezone;
 mod udev;
 mod udp_queues;

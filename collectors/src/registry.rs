@@ -54,6 +54,7 @@ pub static REGISTRY: &[Registration] = &[
     crate::textfile::REGISTRATION,
     crate::thermal_zone::REGISTRATION,
     crate::time::REGISTRATION,
+    crate::timex::REGISTRATION,
     crate::udp_queues::REGISTRATION,
     crate::uname::REGISTRATION,
     crate::vmstat::REGISTRATION,

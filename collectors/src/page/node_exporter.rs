@@ -84,7 +84,7 @@ const OFF: &[&str] = &[
     "zoneinfo",
 ];
 
-/// What isn't worth having, or can't be done: each with its reason. All but `timex` are off by default in
+/// What isn't worth having, or can't be done: each with its reason. They are off by default in
 /// node_exporter too.
 pub(super) const LEFT_OUT: &[(&str, &str)] = &[
     (
@@ -125,12 +125,6 @@ pub(super) const LEFT_OUT: &[(&str, &str)] = &[
          `textfile` do the same.",
     ),
     (
-        "timex",
-        "Its one system call, `adjtimex(2)`, has no safe wrapper in nix, rustix or another small crate that is \
-         well kept, and there is no unsafe code here. A script can write what `chronyc tracking` says for \
-         `textfile`; alert rules over `node_timex_…` need that.",
-    ),
-    (
         "wifi",
         "Servers have none; the rate and errors of the interface are in `netdev` and `netclass`.",
     ),
@@ -167,7 +161,8 @@ mod tests {
     fn what_is_left_out_is_theirs_and_not_ours() {
         assert!(LEFT_OUT.is_sorted_by(|a, b| a.0 < b.0));
         for (name, why) in LEFT_OUT {
-            assert!(find(name).is_some(), "{name} isn't theirs");
+            let theirs = find(name).unwrap_or_else(|| panic!("{name} isn't theirs"));
+            assert!(!theirs.default_enabled, "{name} is on there");
             assert!(find_ours(name).is_none(), "{name} is there now: take it out of LEFT_OUT");
             assert!(why.ends_with('.'), "{name}: {why}");
         }

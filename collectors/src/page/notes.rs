@@ -214,6 +214,15 @@ const NOTES: &[Note] = &[
         ],
     },
     Note {
+        collector: "timex",
+        needs: None,
+        differences: &[
+            "the C library makes `clock_adjtime(2)` of the call. A filter of system calls that refuses it makes \
+             the collector unavailable, although no clock is set: systemd's `ProtectClock=yes`, older \
+             container runtimes.",
+        ],
+    },
+    Note {
         collector: "watchdog",
         needs: None,
         differences: &["names are those of node_exporter 1.8, the first that has it."],
