@@ -6,12 +6,15 @@ mod wal_support;
 
 use std::{path::Path, time::Duration};
 
-use agent_core::wal::{MAX_BYTES_MIN, SledWal, Wal, WalOptions};
+use agent_core::{
+    BatchLimits,
+    wal::{MAX_BYTES_MIN, SledWal, Wal, WalOptions},
+};
 use wal_support::{
     ALL, RECORD_BYTES, Seen, append, check_cover, copy, drain, fast_directory, payload, seen,
     time_ms,
 };
-use wire::Gap;
+use wire::{Gap, GapReason};
 
 const SMALL: WalOptions =
     WalOptions { max_bytes: MAX_BYTES_MIN, max_age: Duration::from_secs(7 * 24 * 3600) };
@@ -186,4 +189,36 @@ fn a_crash_while_dropping_leaves_no_record_twice() {
     copy(&kept, &again.join(database.file_name().unwrap()));
     let mut wal = open(&again);
     lost_in(&drain(&mut wal, "hub", ALL), 1, 400);
+}
+
+#[test]
+fn a_damaged_gap_still_covers_what_it_stood_for() {
+    let directory = fast_directory();
+    let mut wal = open(directory.path());
+    wal.register("hub").unwrap();
+    fill(&mut wal, 1..=3);
+    wal.acknowledge("hub", 3).unwrap();
+    fill(&mut wal, 4..=400);
+    let stream = wal.stream_id();
+    drop(wal);
+    let names = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let gaps = names.filter(|path| path.extension().is_some_and(|extension| extension == "gap"));
+    let [gap] = &gaps.collect::<Vec<_>>()[..] else { panic!("one gap for one outage") };
+    let mut bytes = std::fs::read(gap).unwrap();
+    bytes[40] ^= 1;
+    std::fs::write(gap, bytes).unwrap();
+    for opened in 0..2 {
+        let mut wal = open(directory.path());
+        wal.register("hub").unwrap();
+        let all = BatchLimits { records: usize::MAX, bytes: usize::MAX };
+        let first = wal.read("hub", all).unwrap().unwrap();
+        assert_eq!(first.stream_id, stream, "opened {opened}");
+        let [(seq, Seen::Gap(gap))] = &seen(&first)[..] else { panic!("the gap comes first") };
+        assert_eq!(gap.reason, GapReason::LogDamaged);
+        assert_eq!((gap.first_seq, gap.last_seq, gap.records), (4, *seq, seq - 3));
+        if opened == 1 {
+            wal.acknowledge("hub", *seq).unwrap();
+            assert!(check_cover(&drain(&mut wal, "hub", ALL), seq + 1, 400).is_empty());
+        }
+    }
 }

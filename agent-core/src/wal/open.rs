@@ -28,7 +28,7 @@ use super::{
     row::Entry,
     salvage,
     sidecar::{self, Said, StandIn, Witness},
-    survey::{Notes, Stretch, Survey, survey},
+    survey::{NOTE_DAMAGED, Notes, Stretch, Survey, survey},
 };
 use crate::shipper::error_chain;
 
@@ -114,6 +114,7 @@ impl SledWal {
         for cursor in self.cursors.values_mut().filter(|cursor| cursor.seq > self.last_seq) {
             *cursor = Cursor { seq: self.last_seq, written: false };
         }
+        self.widen_damaged_note();
         let sinks: Vec<String> = self.cursors.keys().cloned().collect();
         for gap in self.row.iter_mut().filter_map(|entry| entry.gap.as_mut()) {
             // Whether a sink was given it is not known any more.
@@ -163,6 +164,20 @@ impl SledWal {
         unsure
     }
 
+    /// A gap at the beginning that can't say where it begins covers all that a sink still waits for.
+    /// Anywhere else what lies before it tells.
+    fn widen_damaged_note(&mut self) {
+        let unread = self.unread_seq() + 1;
+        let Some(entry) = self.row.front_mut().filter(|entry| unread < entry.first_seq) else {
+            return;
+        };
+        if let Some(gap) = entry.gap.as_mut().filter(|gap| gap.gap.detail == NOTE_DAMAGED) {
+            gap.gap.first_seq = unread;
+            gap.gap.records = gap.gap.last_seq + 1 - unread;
+            entry.first_seq = unread;
+        }
+    }
+
     /// The time of the last record held, as far as that is known without looking for it.
     pub(super) fn held_ms(&self) -> Option<i64> {
         let newest = self.newest.as_ref().map(|newest| newest.counts.tally);
@@ -195,14 +210,14 @@ impl SledWal {
     /// The entry of a generation that is not the newest, or of a gap.
     pub(super) fn sealed(&mut self, stretch: Stretch, last_seq: u64) -> Entry {
         let Stretch { first_seq, path, stream, gap, .. } = stretch;
-        if let (Some(gap), Some(stream)) = (gap, stream) {
+        // Streams are long: most likely it is that of the next one.
+        let next = self.row.front().map_or(self.stream, |next| next.stream);
+        let stream = stream.unwrap_or(next);
+        if let Some(gap) = gap {
             return Entry::of_gap(StandIn { stream, first_seq, gap }, path);
         }
         let tally = salvage::tally(&path, first_seq, last_seq);
         let disk_bytes = sidecar::disk_bytes(&path);
-        // Streams are long: most likely it is that of the next one.
-        let next = self.row.front().map_or(self.stream, |next| next.stream);
-        let stream = stream.unwrap_or(next);
         Entry { first_seq, last_seq, stream, tally, path, disk_bytes, gap: None }
     }
 

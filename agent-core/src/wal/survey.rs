@@ -11,15 +11,16 @@ use wire::{Gap, StreamId};
 use super::{
     carve,
     generation::DATA_FILE,
-    lock,
-    log::SledWal,
-    losses, packed, quarantine, reserve, salvage,
+    lock, losses, packed, quarantine, reserve, salvage,
     sidecar::{self, Said, StandIn},
 };
 
 /// What lies beside the row.
 const BESIDE: [&str; 5] =
     [lock::FILE_NAME, sidecar::LAST, losses::FILE_NAME, reserve::FILE_NAME, quarantine::DIRECTORY];
+
+/// What a gap says whose own words are lost.
+pub(super) const NOTE_DAMAGED: &str = "the note of a gap was damaged";
 
 /// Everything that is named as the log names it.
 #[derive(Debug, Default)]
@@ -192,14 +193,14 @@ fn packed_generation(path: PathBuf, seq: u64) -> Stretch {
     Stretch { first_seq, path, stream, gap: None, packed }
 }
 
+/// What a gap says. Of one that is damaged only the last number is known, by its name.
 fn gap(path: PathBuf, seq: u64) -> Stretch {
-    let stand_in = sidecar::read_gap(&path).unwrap_or_else(|| {
-        tracing::error!(path = %path.display(), seq, "a gap of the log is damaged");
-        let gap = salvage::damage_gap("the note of a gap was damaged", 0, 0, (seq, seq), 0);
-        StandIn { stream: SledWal::new_stream(), first_seq: seq, gap }
-    });
-    let StandIn { stream, first_seq, gap } = stand_in;
-    Stretch { first_seq, path, stream: Some(stream), gap: Some(gap), packed: None }
+    if let Some(StandIn { stream, first_seq, gap }) = sidecar::read_gap(&path) {
+        return Stretch { first_seq, path, stream: Some(stream), gap: Some(gap), packed: None };
+    }
+    tracing::error!(path = %path.display(), seq, "a gap of the log is damaged");
+    let gap = salvage::damage_gap(NOTE_DAMAGED, 0, 0, (seq, seq), 1);
+    Stretch { first_seq: seq, path, stream: None, gap: Some(gap), packed: None }
 }
 
 #[cfg(test)]

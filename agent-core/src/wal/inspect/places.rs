@@ -162,7 +162,7 @@ fn sealed(
     latest: Option<StreamId>,
 ) -> Result<Place, WalError> {
     if let Some(gap) = stretch.gap.take() {
-        let stream = stretch.stream;
+        let stream = stretch.stream.or(latest);
         return Ok(Place::new(stretch, gap.last_seq, stream, What::Gap(gap)));
     }
     let asked = || match stretch.is_database() {
