@@ -2,14 +2,11 @@
 //! such file.
 
 use agent_core::{
-    CollectError, Collector, Metric, Registration, Samples,
+    Collector, Metric, Registration,
     collector::{BuildError, Context},
 };
 
-use crate::{
-    reader::KeptFile,
-    rpc::{self, Column, Columns, Line},
-};
+use crate::rpc::{Column, Columns, Line, Statistics};
 
 pub(crate) const REGISTRATION: Registration = Registration {
     name: "nfs",
@@ -152,22 +149,9 @@ const V4: [&str; 59] = [
     "Clone",
 ];
 
-struct Nfs {
-    file: KeptFile,
-}
-
 fn build(context: &Context<'_>) -> Result<Box<dyn Collector>, BuildError> {
-    Ok(Box::new(Nfs { file: KeptFile::new(context.roots.proc("net/rpc/nfs")) }))
-}
-
-impl Collector for Nfs {
-    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let nfs = self.file.text()?;
-        rpc::parse(nfs.content, &LINES, &REQUESTS, &mut |metric, labels, value| {
-            out.push(metric, labels, value);
-        })
-        .map_err(|error| nfs.malformed(&error))
-    }
+    let file = context.roots.proc("net/rpc/nfs");
+    Ok(Box::new(Statistics::new(file, &LINES, &REQUESTS)))
 }
 
 #[cfg(test)]

@@ -2,14 +2,11 @@
 //! such file.
 
 use agent_core::{
-    CollectError, Collector, Metric, Registration, Samples,
+    Collector, Metric, Registration,
     collector::{BuildError, Context},
 };
 
-use crate::{
-    reader::KeptFile,
-    rpc::{self, Column, Columns, Line},
-};
+use crate::rpc::{Column, Columns, Line, Statistics};
 
 pub(crate) const REGISTRATION: Registration = Registration {
     name: "nfsd",
@@ -197,22 +194,9 @@ const V4_OPERATIONS: [&str; 38] = [
     "RelLockOwner",
 ];
 
-struct Nfsd {
-    file: KeptFile,
-}
-
 fn build(context: &Context<'_>) -> Result<Box<dyn Collector>, BuildError> {
-    Ok(Box::new(Nfsd { file: KeptFile::new(context.roots.proc("net/rpc/nfsd")) }))
-}
-
-impl Collector for Nfsd {
-    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let nfsd = self.file.text()?;
-        rpc::parse(nfsd.content, &LINES, &REQUESTS, &mut |metric, labels, value| {
-            out.push(metric, labels, value);
-        })
-        .map_err(|error| nfsd.malformed(&error))
-    }
+    let file = context.roots.proc("net/rpc/nfsd");
+    Ok(Box::new(Statistics::new(file, &LINES, &REQUESTS)))
 }
 
 #[cfg(test)]

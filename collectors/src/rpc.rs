@@ -4,9 +4,14 @@
 //! What a kernel doesn't count (an NFS version it was built without, operations that came later) has no
 //! series. Keys and numbers beyond those we know are ignored, as new kernels append them.
 
-use agent_core::Metric;
+use std::path::PathBuf;
 
-use crate::parse::{ParseError, Words, numbered};
+use agent_core::{CollectError, Collector, Metric, Samples};
+
+use crate::{
+    parse::{ParseError, Words, numbered},
+    reader::KeptFile,
+};
 
 /// A line that counts: its key, and what its numbers are.
 #[derive(Debug)]
@@ -31,6 +36,34 @@ pub(crate) struct Column(
     pub(crate) Metric<'static>,
     pub(crate) Option<(&'static str, &'static str)>,
 );
+
+/// Collects one side's statistics.
+pub(crate) struct Statistics {
+    file: KeptFile,
+    lines: &'static [Line],
+    requests: &'static Metric<'static>,
+}
+
+impl Statistics {
+    /// Of that file, which has these lines; procedures are of the metric `requests`.
+    pub(crate) fn new(
+        file: PathBuf,
+        lines: &'static [Line],
+        requests: &'static Metric<'static>,
+    ) -> Self {
+        Self { file: KeptFile::new(file), lines, requests }
+    }
+}
+
+impl Collector for Statistics {
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
+        let text = self.file.text()?;
+        parse(text.content, self.lines, self.requests, &mut |metric, labels, value| {
+            out.push(metric, labels, value);
+        })
+        .map_err(|error| text.malformed(&error))
+    }
+}
 
 /// A series and its value: metric, labels.
 pub(crate) type Push<'a> = &'a mut dyn FnMut(&Metric<'_>, &[(&str, &str)], f64);
