@@ -1,6 +1,6 @@
 //! Where samples come from: the one thing that an engine asks of a store.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use regex::Regex;
 
@@ -55,6 +55,12 @@ pub struct Matcher {
 }
 
 impl Matcher {
+    /// `name="value"`; with an empty value: the label isn't there.
+    #[must_use]
+    pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into(), op: MatchOp::Equal }
+    }
+
     /// Whether a value of the label fits; a label that isn't there has the value "".
     #[must_use]
     pub fn matches(&self, value: &str) -> bool {
@@ -72,6 +78,16 @@ impl Matcher {
         matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name)))
     }
 }
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        // A regular expression is made of the value.
+        (&self.name, &self.value) == (&other.name, &other.value)
+            && mem::discriminant(&self.op) == mem::discriminant(&other.op)
+    }
+}
+
+impl Eq for Matcher {}
 
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

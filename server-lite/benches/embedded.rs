@@ -61,11 +61,9 @@ async fn round(store: &Arc<Embedded>, bodies: Vec<Vec<u8>>) -> Duration {
 
 async fn query(store: &Embedded, ticks: i64) -> Duration {
     let started = Instant::now();
-    let selector = Selector {
-        host: Some(Host::Name("host-1".into())),
-        metric: "bench_metric_1_bytes_total".into(),
-        labels: [("device".to_owned(), "device7".to_owned())].into(),
-    };
+    let selector = Selector::metric("bench_metric_1_bytes_total")
+        .labelled(&[("device".to_owned(), "device7".to_owned())].into())
+        .on(Some(Host::Name("host-1".into())));
     let series = store.series(selector).await.expect("series");
     let request = ReadRequest {
         series: series.iter().map(|series| series.id).collect(),

@@ -46,11 +46,8 @@ pub(crate) fn samples(
             .with_context(|| format!("--labels: found {pair:?}, expected NAME=VALUE"))?;
         Ok((name.to_owned(), value.to_owned()))
     });
-    let selector = Selector {
-        host: host.map(Host::parse),
-        metric: metric.to_owned(),
-        labels: labels.collect::<Result<_>>()?,
-    };
+    let labels = labels.collect::<Result<_>>()?;
+    let selector = Selector::metric(metric).labelled(&labels).on(host.map(Host::parse));
     let mut out = BufWriter::new(io::stdout().lock());
     inspect::samples(data_dir, &selector, |series, stored| {
         let line = Line {

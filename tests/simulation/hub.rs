@@ -399,7 +399,7 @@ const fn all_gaps() -> GapFilter {
 fn stored(directory: &Path, host: &Host, metric: &'static str) -> Result<Vec<Sample>, StoreError> {
     let mut found = Vec::new();
     let labels = Labels::from([("n".to_owned(), "0".to_owned())]);
-    let selector = Selector { host: Some(host.clone()), metric: metric.to_owned(), labels };
+    let selector = Selector::metric(metric).labelled(&labels).on(Some(host.clone()));
     inspect::samples(directory, &selector, |_, stored| {
         found.push(sample_of(stored));
         Ok(())
@@ -413,8 +413,7 @@ async fn read_back(
     host: Host,
     metric: &'static str,
 ) -> Result<Vec<(Name, Vec<(i64, f64)>)>, StoreError> {
-    let (host, labels) = (Some(host), Labels::new());
-    let series = store.series(Selector { host, metric: metric.to_owned(), labels }).await?;
+    let series = store.series(Selector::metric(metric).on(Some(host))).await?;
     let ids = series.iter().map(|series| series.id).collect();
     let request = ReadRequest { series: ids, from_ms: i64::MIN, to_ms: i64::MAX };
     let samples = store.read(request).await?.collect(series.len()).await?;

@@ -47,11 +47,9 @@ fn parse(raw: &str, now_ms: i64) -> Result<BucketQuery, ApiError> {
         span.div_euclid(STEP_MIN_MS).saturating_mul(STEP_MIN_MS).max(STEP_MIN_MS)
     };
     Ok(BucketQuery {
-        selector: Selector {
-            host: params.host(),
-            metric: params.required("metric")?.to_owned(),
-            labels: params.labels()?,
-        },
+        selector: Selector::metric(params.required("metric")?)
+            .labelled(&params.labels()?)
+            .on(params.host()),
         from_ms,
         to_ms,
         step_ms: params.duration_ms("step")?.unwrap_or_else(default_step),
@@ -71,7 +69,7 @@ mod tests {
         let query = parse("metric=m", NOW_MS).unwrap();
         assert_eq!((query.from_ms, query.to_ms), (NOW_MS - 3_600_000, NOW_MS));
         assert_eq!((query.step_ms, query.aggregation), (12_000, Aggregation::Avg));
-        assert_eq!(query.selector, Selector { metric: "m".into(), ..Selector::default() });
+        assert_eq!(query.selector, Selector::metric("m"));
     }
 
     #[test]
@@ -80,11 +78,9 @@ mod tests {
         let query = parse(raw, NOW_MS).unwrap();
         let labels = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), String::new())];
         let expected = BucketQuery {
-            selector: Selector {
-                host: Some(Host::Name("web-1".into())),
-                metric: "m".into(),
-                labels: Labels::from(labels),
-            },
+            selector: Selector::metric("m")
+                .labelled(&Labels::from(labels))
+                .on(Some(Host::Name("web-1".into()))),
             from_ms: 1_000,
             to_ms: 61_000,
             step_ms: 60_000,

@@ -9,7 +9,7 @@ const LIMITS: QueryLimits = QueryLimits { series: 10, points: 1_000 };
 
 fn query() -> BucketQuery {
     BucketQuery {
-        selector: Selector { metric: "m".into(), ..Selector::default() },
+        selector: Selector::metric("m"),
         from_ms: START_MS,
         to_ms: time_of(100),
         step_ms: 60_000,

@@ -88,11 +88,8 @@ impl StoreSource {
     }
 
     async fn read(&self, query: Query<'_>) -> Result<Found, StoreError> {
-        let selector = store::Selector {
-            host: None,
-            metric: query.selector.metric.clone(),
-            labels: query.selector.labels.clone(),
-        };
+        let selector =
+            store::Selector::metric(&query.selector.metric).labelled(&query.selector.labels);
         let all = self.0.series(selector).await?;
         let (series, others): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|one| query.selector.selects_host(&one.hostname));

@@ -2,6 +2,7 @@
 //! empty. Agents, streams and times are made up; nothing here waits or sleeps.
 
 mod again;
+mod rollups;
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,8 +13,8 @@ use wire::{
 };
 
 use super::{
-    GapFilter, Host, IngestBatch, IngestError, Ingested, Labels, LedgerReason, ReadRequest, Seen,
-    Selector, Series, Store,
+    GapFilter, Host, IngestBatch, IngestError, Ingested, LedgerReason, ReadRequest, Seen, Selector,
+    Series, Store,
 };
 
 /// Times begin here, and one tick is ten seconds.
@@ -143,8 +144,7 @@ pub(crate) fn told(reason: GapReason, from_ms: i64, to_ms: i64) -> Gap {
 
 /// The series of a metric of a host, in order of their label `n`.
 pub(crate) async fn series_of(store: &dyn Store, host: &str, metric: &str) -> Vec<Series> {
-    let selector =
-        Selector { host: Some(Host::parse(host)), metric: metric.into(), labels: Labels::new() };
+    let selector = Selector::metric(metric).on(Some(Host::parse(host)));
     let mut series = store.series(selector).await.unwrap();
     series.sort_by_key(|series| series.labels.get("n").and_then(|n| n.parse::<usize>().ok()));
     series
@@ -205,6 +205,7 @@ pub(crate) async fn run(store: &dyn Store) {
     series_are_selected_by_host_name_and_labels(store).await;
     agents_are_told_as_they_are(store).await;
     again::run(store).await;
+    rollups::run(store).await;
     store.maintain(START_MS, Duration::from_secs(30 * 24 * 60 * 60)).await.unwrap();
 }
 
@@ -352,11 +353,8 @@ async fn series_are_selected_by_host_name_and_labels(store: &dyn Store) {
     }
     let check = async |host: Option<&str>, labels: &[(&str, &str)], expected: &[(&str, &str)]| {
         let labels = labels.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        let selector = Selector {
-            host: host.map(Host::parse),
-            metric: "selected".into(),
-            labels: labels.collect(),
-        };
+        let selector =
+            Selector::metric("selected").labelled(&labels.collect()).on(host.map(Host::parse));
         let found = store.series(selector).await.unwrap();
         let found: Vec<_> = found
             .iter()
@@ -370,6 +368,9 @@ async fn series_are_selected_by_host_name_and_labels(store: &dyn Store) {
     check(Some("host-8"), &[("n", "")], &[]).await;
     check(Some("host-8"), &[("other", ""), ("n", "0")], &[("host-8", "0")]).await;
     check(Some("nobody"), &[], &[]).await;
+    check(None, &[("instance", "host-9"), ("n", "1")], &[("host-9", "1")]).await;
+    check(None, &[("job", "node"), ("n", "1")], &[("host-8", "1"), ("host-9", "1")]).await;
+    check(None, &[("job", "other")], &[]).await;
 }
 
 async fn agents_are_told_as_they_are(store: &dyn Store) {

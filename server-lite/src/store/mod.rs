@@ -19,16 +19,21 @@
 pub(crate) mod conformance;
 pub mod embedded;
 mod error;
+pub mod rollup;
+mod samples;
+mod series;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
-use tokio::sync::mpsc;
-use wire::{AgentId, GapReason, MetricKind, SchemaId, StreamId, request::Request};
+use wire::{AgentId, GapReason, SchemaId, StreamId, request::Request};
 
 pub use embedded::Embedded;
 pub use error::{IngestError, StoreError};
+pub use rollup::{RollupRequest, Rollups};
+pub use samples::{Chunk, ReadRequest, Readable, Samples};
+pub use series::{Host, INSTANCE_LABEL, JOB, JOB_LABEL, Selector, Series, SeriesId};
 
 /// What a store's calls return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -51,6 +56,15 @@ pub trait Reader: Send + Sync {
     /// no longer read back are left out, and the last thing that comes out is
     /// [`StoreError::Damaged`] with the series they are of.
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>>;
+
+    /// What some series' samples come to in spans of one length: exactly what the samples would give
+    /// that are or were stored, whenever they came.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    fn rollups(&self, request: RollupRequest) -> BoxFuture<'_, Result<Rollups, StoreError>> {
+        Box::pin(async move { Ok(Rollups::fold(self.read(request.samples()).await?, &request)) })
+    }
 }
 
 /// See the module's opening for what is promised. As a [`Reader`] it is for queries: there are as many
@@ -174,149 +188,6 @@ pub struct StreamState {
     pub acked_seq: u64,
     /// Unix milliseconds of its latest tick, if it had one.
     pub last_tick_ms: Option<i64>,
-}
-
-/// Which series.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector {
-    /// Of which hosts; `None` for all.
-    pub host: Option<Host>,
-    /// Metric name.
-    pub metric: String,
-    /// Labels a series has to have, with exactly these values; an empty one it must not have.
-    pub labels: Labels,
-}
-
-/// How a host is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
-    /// Every agent whose host has that name.
-    Name(String),
-    /// One agent.
-    Agent(AgentId),
-}
-
-impl Host {
-    /// An agent's id if `text` is one, else a name.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Agent)
-    }
-}
-
-/// What a store calls a series; good until the series is forgotten, never used again for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SeriesId(pub i64);
-
-/// A series.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Series {
-    /// For [`ReadRequest`].
-    pub id: SeriesId,
-    /// Who sends it.
-    pub agent_id: AgentId,
-    /// Name of that agent's host.
-    pub hostname: String,
-    /// Metric name.
-    pub metric: String,
-    /// What its values mean.
-    pub kind: MetricKind,
-    /// Labels.
-    pub labels: Labels,
-}
-
-/// Which samples.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadRequest {
-    /// Of which series; an unknown one has no samples.
-    pub series: Vec<SeriesId>,
-    /// From this time on, Unix milliseconds.
-    pub from_ms: i64,
-    /// Up to and including this time.
-    pub to_ms: i64,
-}
-
-/// Samples as they are read; dropping it ends the reading.
-#[derive(Debug)]
-pub struct Samples {
-    chunks: mpsc::Receiver<Result<Chunk, StoreError>>,
-}
-
-/// Some samples of one series. A series' chunks come in order of time and don't overlap; no time is
-/// there twice (of several samples at one time, the one sent last counts).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Chunk {
-    /// Place of the series in [`ReadRequest::series`].
-    pub series: usize,
-    /// Unix milliseconds, ascending; never empty.
-    pub times: Vec<i64>,
-    /// A value for each time.
-    pub values: Vec<f64>,
-}
-
-impl Samples {
-    /// Samples that come through a channel; a bounded one keeps memory bounded.
-    #[must_use]
-    pub const fn new(chunks: mpsc::Receiver<Result<Chunk, StoreError>>) -> Self {
-        Self { chunks }
-    }
-
-    /// The next chunk; `None` after the last.
-    ///
-    /// # Errors
-    /// [`StoreError`] when reading fails; nothing more comes then.
-    pub async fn next(&mut self) -> Result<Option<Chunk>, StoreError> {
-        self.chunks.recv().await.transpose()
-    }
-
-    /// All there is, a vector for each of `series` asked for. For small requests: what a rule looks
-    /// at, what a test compares.
-    ///
-    /// # Errors
-    /// As [`Samples::next`].
-    pub async fn collect(mut self, series: usize) -> Result<Vec<Vec<(i64, f64)>>, StoreError> {
-        let mut all = vec![Vec::new(); series];
-        while let Some(chunk) = self.next().await? {
-            chunk.add_to(&mut all);
-        }
-        Ok(all)
-    }
-
-    /// As [`Samples::collect`], but what no longer reads back fails only the series that it is of.
-    ///
-    /// # Errors
-    /// As [`Samples::next`], but for [`StoreError::Damaged`].
-    pub async fn collect_readable(mut self, series: usize) -> Result<Readable, StoreError> {
-        let mut readable = Readable { samples: vec![Vec::new(); series], unread: BTreeMap::new() };
-        loop {
-            match self.next().await {
-                Ok(Some(chunk)) => chunk.add_to(&mut readable.samples),
-                Ok(None) => return Ok(readable),
-                Err(StoreError::Damaged { what, detail, series }) => {
-                    let reason = format!("damaged {what}: {detail}");
-                    readable.unread.extend(series.into_iter().map(|one| (one, reason.clone())));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// Samples of which some may not be readable any more.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Readable {
-    /// A vector for each series asked for.
-    pub samples: Vec<Vec<(i64, f64)>>,
-    /// The series that lack some, by their places, and why.
-    pub unread: BTreeMap<usize, String>,
-}
-
-impl Chunk {
-    fn add_to(self, all: &mut [Vec<(i64, f64)>]) {
-        if let Some(one) = all.get_mut(self.series) {
-            one.extend(self.times.into_iter().zip(self.values));
-        }
-    }
 }
 
 /// Which gaps.

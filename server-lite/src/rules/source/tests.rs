@@ -125,7 +125,7 @@ async fn queries_do_not_hold_up_rules() {
     let store = Embedded::open(&options).unwrap();
     let schema = schema("load", 200);
     FakeAgent::new(1, 1, &[&schema]).send(&store, &[tick(1, &schema)]).await;
-    let selector = store::Selector { metric: "load".to_owned(), ..store::Selector::default() };
+    let selector = store::Selector::metric("load");
     let series = store.series(selector).await.unwrap().iter().map(|one| one.id).collect();
     // A query whose reader is slow, and as many more as come: the only place is taken.
     let request = ReadRequest { series, from_ms: i64::MIN, to_ms: i64::MAX };

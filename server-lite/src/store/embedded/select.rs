@@ -1,6 +1,7 @@
 //! Which agents, series and gaps there are.
 
-use rusqlite::{Connection, Row, params, types::Value};
+use promql::METRIC_NAME;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Value};
 use wire::{AgentId, StreamId};
 
 use super::{catalog::unsigned, registry::kind_of};
@@ -43,68 +44,62 @@ pub(crate) fn agents(connection: &Connection) -> rusqlite::Result<Vec<Agent>> {
         .collect()
 }
 
-/// The series that fit, by host, agent and labels.
+/// The series that fit, by host, agent, metric and labels. Looked for by name and host where these are
+/// said exactly; all the rest is compared.
 pub(crate) fn series(
     connection: &Connection,
     selector: &Selector,
 ) -> rusqlite::Result<Vec<Series>> {
-    let name: Option<i64> = connection
-        .prepare_cached("SELECT id FROM texts WHERE text = ?1")?
-        .query_map([&selector.metric], |row| row.get(0))?
-        .next()
-        .transpose()?;
-    let Some(name) = name else { return Ok(Vec::new()) };
-    let columns = "SELECT s.id, a.uuid, a.hostname, s.kind, s.labels";
-    let rows = match host_condition(selector.host.as_ref()) {
-        None => {
-            let sql = format!(
-                "{columns} FROM series s JOIN agents a ON a.id = s.agent WHERE s.name = ?1 \
-                 ORDER BY a.hostname, a.uuid, s.labels"
-            );
-            collect(connection, &sql, vec![name.into()], selector)?
-        }
-        // The order of the join is said: first the few agents, then their series.
-        Some((condition, host)) => {
-            let sql = format!(
-                "{columns} FROM agents a CROSS JOIN series s ON s.agent = a.id AND s.name = ?1 \
-                 WHERE {condition} ORDER BY a.hostname, a.uuid, s.labels"
-            );
-            collect(connection, &sql, vec![name.into(), host], selector)?
-        }
+    let (mut conditions, mut parameters) = (Vec::new(), Vec::<Value>::new());
+    let host = match &selector.host {
+        Some(Host::Name(name)) => Some(("a.hostname = ?", Value::from(name.clone()))),
+        Some(Host::Agent(id)) => Some(("a.uuid = ?", id.as_bytes().to_vec().into())),
+        None => None,
     };
-    Ok(rows)
-}
-
-fn host_condition(host: Option<&Host>) -> Option<(&'static str, Value)> {
-    host.map(|host| match host {
-        Host::Name(name) => ("a.hostname = ?2", name.clone().into()),
-        Host::Agent(id) => ("a.uuid = ?2", id.as_bytes().to_vec().into()),
-    })
-}
-
-fn collect(
-    connection: &Connection,
-    sql: &str,
-    parameters: Vec<Value>,
-    selector: &Selector,
-) -> rusqlite::Result<Vec<Series>> {
+    let is_one_host = host.is_some();
+    if let Some((condition, value)) = host {
+        conditions.push(condition);
+        parameters.push(value);
+    }
+    if let Some(name) = selector.equal(METRIC_NAME) {
+        let Some(name) = text_id(connection, name)? else { return Ok(Vec::new()) };
+        conditions.push("s.name = ?");
+        parameters.push(name.into());
+    }
+    // The order of the join is said where it matters: first the few agents, then their series.
+    let join = if is_one_host {
+        "agents a CROSS JOIN series s ON s.agent = a.id"
+    } else {
+        "series s JOIN agents a ON a.id = s.agent"
+    };
+    let conditions = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
+    let sql = format!(
+        "SELECT s.id, a.uuid, a.hostname, s.kind, s.labels, n.text FROM {join} \
+         JOIN texts n ON n.id = s.name WHERE {conditions} \
+         ORDER BY a.hostname, a.uuid, n.text, s.labels"
+    );
     let mut found = Vec::new();
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
     while let Some(row) = rows.next()? {
-        let labels = labels_of(row, 4)?;
-        if fits(&labels, &selector.labels) {
-            found.push(Series {
-                id: SeriesId(row.get(0)?),
-                agent_id: AgentId::from_bytes(row.get(1)?),
-                hostname: row.get(2)?,
-                metric: selector.metric.clone(),
-                kind: kind_of(row.get(3)?),
-                labels,
-            });
+        let series = Series {
+            id: SeriesId(row.get(0)?),
+            agent_id: AgentId::from_bytes(row.get(1)?),
+            hostname: row.get(2)?,
+            metric: row.get(5)?,
+            kind: kind_of(row.get(3)?),
+            labels: labels_of(row, 4)?,
+        };
+        if selector.fits(&series) {
+            found.push(series);
         }
     }
     Ok(found)
+}
+
+fn text_id(connection: &Connection, text: &str) -> rusqlite::Result<Option<i64>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM texts WHERE text = ?1")?;
+    statement.query_row([text], |row| row.get(0)).optional()
 }
 
 /// Labels as [`super::registry`] writes them.
@@ -114,11 +109,6 @@ pub(crate) fn labels_of(row: &Row<'_>, index: usize) -> rusqlite::Result<Labels>
         let kind = rusqlite::types::Type::Text;
         rusqlite::Error::FromSqlConversionFailure(index, kind, Box::new(error))
     })
-}
-
-fn fits(labels: &Labels, wanted: &Labels) -> bool {
-    let has = |name: &str| labels.get(name).map_or("", String::as_str);
-    wanted.iter().all(|(name, value)| has(name) == value)
 }
 
 /// The gaps that fit, oldest first. One that tells of a clock that was set back ends before it begins.

@@ -341,7 +341,7 @@ fn a_second_hub_is_refused_and_a_reader_is_not() {
         let error = Embedded::open(&Options::new(&directory)).err().unwrap();
         assert!(matches!(error, StoreError::Locked { .. }), "{error}");
         let mut found = Vec::new();
-        let selector = Selector { host: None, metric: "beside".into(), ..Selector::default() };
+        let selector = Selector::metric("beside");
         inspect::samples(&directory, &selector, |series, stored| {
             found.push((series.hostname.clone(), stored.seq, stored.time_ms, stored.place));
             Ok(())
