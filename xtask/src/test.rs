@@ -17,11 +17,14 @@ struct Peer {
     used_for: &'static str,
 }
 
-const PEERS: &[Peer] = &[Peer {
-    program: "prometheus-node-exporter",
-    package: "prometheus-node-exporter",
-    used_for: "comparing every shared series on this host",
-}];
+const PEERS: &[Peer] = &[
+    Peer {
+        program: "prometheus-node-exporter",
+        package: "prometheus-node-exporter",
+        used_for: "comparing every shared series on this host",
+    },
+    Peer { program: "prometheus", package: "prometheus", used_for: "remote write from and to it" },
+];
 
 /// Formats, lints and tests the workspace, and checks that the fuzz targets build.
 pub fn run() -> Result<ExitCode> {
