@@ -15,13 +15,19 @@
 //! A store knows nothing of HTTP and never asks for the time. One conformance suite runs over every
 //! implementation: [`embedded`] is SQLite and compressed columns in one directory.
 
+mod admission;
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod embedded;
 mod error;
+mod holes;
+mod incoming;
 pub mod rollup;
+mod rows;
 mod samples;
 mod series;
+mod sums;
+mod varint;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 

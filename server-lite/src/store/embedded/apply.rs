@@ -2,18 +2,20 @@
 //! in the transaction it is given.
 
 use rusqlite::{Connection, params};
-use wire::{SchemaId, StreamId};
+use wire::StreamId;
 
 use super::{
     catalog::{AgentState, StreamState},
     database::database,
-    head,
-    incoming::{Incoming, Plan, Record, What, plan},
-    ledger, registry, schemas,
-    sums::{Comparison, Known},
+    head, ledger, registry, schemas,
+    sums::Comparison,
     writer::Writing,
 };
-use crate::store::{IngestError, Ingested};
+use crate::store::{
+    IngestError, Ingested,
+    admission::{again, begins, contradiction, jump, named, samples, span, time_of, told},
+    incoming::{Incoming, Plan, Record, What, plan},
+};
 
 /// Bytes of one stream that may wait to be sealed.
 const HEAD_BYTES_MAX: u64 = 64 << 20;
@@ -58,8 +60,9 @@ fn admit(
 ) -> Result<(), IngestError> {
     let stream_id = incoming.header.stream_id;
     let Some(stream) = agent.streams.get(&stream_id) else { return Ok(()) };
-    let found = contradiction(connection, stream, incoming, is_fresh)?;
-    let jump = jump(stream, incoming);
+    let compared = compare(connection, stream, incoming).map_err(database("compare records"))?;
+    let found = contradiction(stream.acked_seq, compared, incoming, is_fresh)?;
+    let jump = jump(stream.acked_seq, incoming);
     if found.is_none() && jump.is_none() {
         return Ok(());
     }
@@ -94,9 +97,7 @@ fn change_streams(
     match own {
         Some(own) => agent.take_up(connection, own, stream_id)?,
         None => {
-            let begins = incoming.records.iter().take_while(|record| record.seq < seq).last();
-            let begins = begins.map_or(seq.saturating_sub(1), |record| record.seq);
-            agent.stream(connection, stream_id, begins, incoming.received_ms)?;
+            agent.stream(connection, stream_id, begins(seq, incoming), incoming.received_ms)?;
         }
     }
     Ok(aside)
@@ -125,51 +126,7 @@ fn compare(
     stream: &StreamState,
     incoming: &Incoming,
 ) -> rusqlite::Result<Comparison> {
-    let again = incoming.records.iter().take_while(|record| record.seq <= stream.acked_seq);
-    let again: Vec<Known> = again.map(|record| (record.seq, record.sum)).collect();
-    stream.sums.compare(connection, stream.row, &again)
-}
-
-/// Numbers that are left out, and that no gap stands for: no log does that. The first after them.
-fn jump(stream: &StreamState, incoming: &Incoming) -> Option<(u64, String)> {
-    let (acked, first) = (stream.acked_seq, incoming.records.first()?);
-    let is_told = matches!(&first.what, What::Gap(gap)
-        if (gap.first_seq..=gap.last_seq).contains(&(acked + 1)));
-    let reason = || format!("records up to {acked} are stored, and {} comes next", first.seq);
-    (first.seq > acked + 1 && !is_told).then(|| (first.seq, reason()))
-}
-
-/// Why a request can't come from who wrote what is stored: the number at fault, and in words.
-fn contradiction(
-    connection: &Connection,
-    stream: &StreamState,
-    incoming: &Incoming,
-    is_fresh: bool,
-) -> Result<Option<(u64, String)>, IngestError> {
-    let acked = stream.acked_seq;
-    let compared = compare(connection, stream, incoming).map_err(database("compare records"))?;
-    let short = incoming.header.last_seq.filter(|last| *last < acked);
-    match (compared, short) {
-        (Comparison::Differs(seq), _) => {
-            let reason = format!("record {seq} is stored already, with other content");
-            Ok(Some((seq, reason)))
-        }
-        // A retry, or late on the way, from when its log was shorter. Or the log was set back: what it
-        // sends next will be different.
-        (Comparison::Same, _) => Ok(None),
-        (_, Some(_)) if !is_fresh => Err(IngestError::Busy(
-            "its log has grown since this was sent, or is another one, ask again",
-        )),
-        (_, Some(last)) => {
-            let reason = format!("records up to {acked} are stored, but its log ends with {last}");
-            Ok(Some((incoming.records.first().map_or(last, |first| first.seq), reason)))
-        }
-        // Older than checksums are kept: a retry, unless another is there.
-        (Comparison::Unknown, None) if !incoming.is_alone => Err(IngestError::Busy(
-            "another process of this agent was heard of moments ago, and may have sent these records",
-        )),
-        (Comparison::Unknown | Comparison::Nothing, None) => Ok(None),
-    }
+    stream.sums.compare(connection, stream.row, &again(stream.acked_seq, incoming))
 }
 
 fn plan_for(
@@ -227,34 +184,6 @@ fn store(
 
 fn acked(agent: &AgentState, incoming: &Incoming) -> u64 {
     agent.streams.get(&incoming.header.stream_id).map_or(0, |stream| stream.acked_seq)
-}
-
-/// What is acknowledged to the sender: a log that ends before what is stored was set back, or this is
-/// late; of what its records don't show it isn't told.
-fn told(acked_seq: u64, incoming: &Incoming) -> u64 {
-    let is_short = incoming.header.last_seq.is_some_and(|last| last < acked_seq);
-    let shown = incoming.records.last().map_or(0, |record| record.seq);
-    if is_short { shown.min(acked_seq) } else { acked_seq }
-}
-
-fn named(records: &[Record]) -> impl Iterator<Item = SchemaId> {
-    records
-        .iter()
-        .flat_map(|record| match &record.what {
-            What::Tick { schemas, .. } => schemas.as_slice(),
-            What::Gap(_) => &[],
-        })
-        .copied()
-}
-
-fn samples(records: &[Record]) -> u64 {
-    records
-        .iter()
-        .map(|record| match record.what {
-            What::Tick { values, .. } => values,
-            What::Gap(_) => 0,
-        })
-        .sum()
 }
 
 fn refused_samples(agent: &AgentState, records: &[Record]) -> u64 {
@@ -328,24 +257,6 @@ fn record_holes(
         }
     }
     Ok(())
-}
-
-fn time_of(record: &Record) -> i64 {
-    match &record.what {
-        What::Tick { time_ms, .. } => *time_ms,
-        What::Gap(gap) => gap.to_ms,
-    }
-}
-
-/// Earliest and latest time of the ticks.
-fn span(records: &[Record]) -> Option<(i64, i64)> {
-    let times = || {
-        records.iter().filter_map(|record| match record.what {
-            What::Tick { time_ms, .. } => Some(time_ms),
-            What::Gap(_) => None,
-        })
-    };
-    Some((times().min()?, times().max()?))
 }
 
 fn insert_head(

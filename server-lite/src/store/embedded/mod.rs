@@ -8,7 +8,8 @@
 //!
 //! - `database`: the file, its tables, its version. `lock`: one hub a directory.
 //! - `writer`: the one thread that writes, in groups. `apply`: what a request changes.
-//! - `incoming`: what of a request is new (pure). `catalog`: what the writer remembers.
+//! - `catalog`: what the writer remembers. What of a request is new, and who may send it, is said above:
+//!   `store/incoming.rs`, `store/admission.rs`.
 //! - `registry`, `schemas`: which series and schemas there are. `ledger`: what is missing.
 //! - `head`, `seal`, `sealed`, `columns`: from records to columns.
 //! - `readers`, `select`, `read`: queries, each in a read transaction of its own.
@@ -21,7 +22,6 @@ mod catalog;
 mod columns;
 mod database;
 mod head;
-mod incoming;
 pub mod inspect;
 mod ledger;
 mod lock;
@@ -56,7 +56,6 @@ use tokio::sync::mpsc;
 
 use self::{
     database::database,
-    incoming::Incoming,
     lock::DirectoryLock,
     readers::Readers,
     seal::{SealQueue, Sealer},
@@ -65,7 +64,7 @@ use self::{
 };
 use super::{
     Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
-    Samples, Seen, Selector, Series, Store, StoreError, StoreStats,
+    Samples, Seen, Selector, Series, Store, StoreError, StoreStats, incoming::Incoming,
 };
 
 /// Readers at one time beside queries: rules are evaluated one after the other, and so is housekeeping.

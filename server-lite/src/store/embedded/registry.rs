@@ -6,14 +6,18 @@
 //! A schema is kept as the list of its series' ids, as differences; 0 stands for a series that is
 //! not stored, because its agent has too many or because the schema names it twice.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use wire::{EncodedSchema, MetricKind, SchemaId};
 
 use super::{
     catalog::{AgentState, SchemaState},
-    columns::{block::SLOTS, varint},
+    columns::block::SLOTS,
+};
+use crate::store::{
+    rows::{canonical, kind_number},
+    varint,
 };
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -209,29 +213,4 @@ fn text(connection: &Connection, text: &str) -> rusqlite::Result<i64> {
     }
     connection.prepare_cached("INSERT INTO texts (text) VALUES (?1)")?.execute([text])?;
     Ok(connection.last_insert_rowid())
-}
-
-/// Labels as they are stored: a JSON object, names ascending.
-fn canonical(labels: &[(String, String)]) -> String {
-    let labels: BTreeMap<&str, &str> =
-        labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    // A map of strings always serialises.
-    serde_json::to_string(&labels).unwrap_or_default()
-}
-
-const fn kind_number(kind: MetricKind) -> i64 {
-    match kind {
-        MetricKind::Untyped => 0,
-        MetricKind::Counter => 1,
-        MetricKind::Gauge => 2,
-    }
-}
-
-/// The kind that a row of `series` says.
-pub(crate) const fn kind_of(number: i64) -> MetricKind {
-    match number {
-        1 => MetricKind::Counter,
-        2 => MetricKind::Gauge,
-        _ => MetricKind::Untyped,
-    }
 }

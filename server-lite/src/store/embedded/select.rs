@@ -4,7 +4,8 @@ use promql::METRIC_NAME;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Value};
 use wire::{AgentId, StreamId};
 
-use super::{catalog::unsigned, registry::kind_of};
+use super::catalog::unsigned;
+use crate::store::rows::kind_of;
 use crate::store::{
     Agent, GapEntry, GapFilter, Host, Labels, LedgerReason, Selector, Series, SeriesId, StreamState,
 };

@@ -1,55 +1,10 @@
-//! The checksums of a stream's records: what tells a retry from another record under its number.
-//!
-//! A record that is sent again has the checksum it had. Two hosts that go on with one copied log give
-//! the same numbers to different records, and so does a log that was set back: from the first such
-//! number on all of them differ. So one record that is the same vouches for those before it.
-//!
-//! The latest lie with their stream; whenever there are [`PART`] of them, they go to a row of their own
-//! in the table `sums`, five bytes a record, for as long as samples are kept. A log that was away for
-//! long sends what lies far back; without its checksum, what a second host has written there would pass
-//! for a retry.
-//!
-//! What isn't known here is no evidence: records older than that, and gaps that stand for their own
-//! number. An agent puts such a gap in the place of a record that was refused, dropped or damaged,
-//! whether or not a hub had stored that record before its reply was lost; after a crash it may send the
-//! record again in the place of the gap.
+//! The checksums of a stream's records ([`crate::store::sums`]) in the embedded database: the latest in
+//! `streams.sums`, all others in the table `sums`, for as long as samples are kept.
 
 use rusqlite::{Connection, params};
 
-use super::columns::varint;
-
-/// Records of a row.
-const PART: usize = 64;
-const SUM_BYTES: usize = 4;
-
-/// The latest, ascending.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sums {
-    latest: Vec<Known>,
-}
-
-/// A number and its checksum; `None` where it may change its content.
-pub(crate) type Known = (u64, Option<u32>);
-
-/// What a request's records say about those stored under their numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    /// They are the same.
-    Same,
-    /// There are none, or none that would tell.
-    Nothing,
-    /// They lie too far back to be known.
-    Unknown,
-    /// This one is another.
-    Differs(u64),
-}
-
-enum Look {
-    Equal,
-    Different,
-    NoEvidence,
-    TooFarBack,
-}
+use crate::store::sums::compare;
+pub(crate) use crate::store::sums::{Comparison, Known, Sums};
 
 impl Sums {
     /// Remembers records that come after all others.
@@ -61,17 +16,14 @@ impl Sums {
         received_ms: i64,
     ) -> rusqlite::Result<()> {
         for record in records {
-            if self.latest.len() >= PART {
-                let first = self.latest.first().map_or(0, |first| first.0);
+            if let Some((first, part)) = self.push(record) {
                 connection
                     .prepare_cached(
                         "INSERT INTO sums (stream, first_seq, received_ms, sums) \
                          VALUES (?1, ?2, ?3, ?4)",
                     )?
-                    .execute(params![stream, first.cast_signed(), received_ms, self.encode()])?;
-                self.latest.clear();
+                    .execute(params![stream, first.cast_signed(), received_ms, part])?;
             }
-            self.latest.push(record);
         }
         Ok(())
     }
@@ -92,32 +44,6 @@ impl Sums {
         let mut known = read(connection, stream, *first, *last)?;
         known.extend(&self.latest);
         Ok(compare(&known, again))
-    }
-
-    /// For a column of the database: for each record, how far its number lies beyond the one before and
-    /// whether a checksum follows (`distance << 1 | 1`, as a varint), then that, little endian.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut before = 0;
-        for (seq, sum) in &self.latest {
-            varint::put(&mut out, (seq - before) << 1 | u64::from(sum.is_some()));
-            out.extend(sum.iter().flat_map(|sum| sum.to_le_bytes()));
-            before = *seq;
-        }
-        out
-    }
-
-    /// What [`Sums::encode`] wrote; what can't be read is as if it had never been known.
-    pub(crate) fn decode(mut bytes: &[u8]) -> Self {
-        let mut sums = Self::default();
-        let mut seq = 0_u64;
-        while !bytes.is_empty() {
-            let Some((distance, sum)) = take(&mut bytes) else { return Self::default() };
-            let Some(next) = seq.checked_add(distance) else { return Self::default() };
-            seq = next;
-            sums.latest.push((seq, sum));
-        }
-        sums
     }
 }
 
@@ -149,39 +75,6 @@ fn read(
     Ok(known)
 }
 
-fn compare(known: &[Known], again: &[Known]) -> Comparison {
-    let (mut is_same, mut is_far_back) = (false, false);
-    for (seq, sum) in again {
-        match look(known, *seq, *sum) {
-            Look::Different => return Comparison::Differs(*seq),
-            Look::Equal => is_same = true,
-            Look::TooFarBack => is_far_back = true,
-            Look::NoEvidence => {}
-        }
-    }
-    match (is_same, is_far_back) {
-        (true, _) => Comparison::Same,
-        (false, true) => Comparison::Unknown,
-        (false, false) => Comparison::Nothing,
-    }
-}
-
-fn look(known: &[Known], seq: u64, sum: Option<u32>) -> Look {
-    let index = known.partition_point(|(known, _)| *known < seq);
-    match known.get(index) {
-        None => Look::TooFarBack,
-        Some((known, stored)) if *known == seq => match (stored, sum) {
-            (Some(stored), Some(sum)) if *stored == sum => Look::Equal,
-            (Some(_), Some(_)) => Look::Different,
-            _ => Look::NoEvidence,
-        },
-        Some(_) if index == 0 => Look::TooFarBack,
-        // A gap may stand for it; without one it was never stored.
-        Some((_, None)) => Look::NoEvidence,
-        Some((_, Some(_))) => Look::Different,
-    }
-}
-
 /// Streams that know checksums from before a time.
 pub(crate) fn old(connection: &Connection, cutoff_ms: i64) -> rusqlite::Result<Vec<i64>> {
     connection
@@ -205,18 +98,10 @@ pub(crate) fn drop_old(
     connection.prepare_cached(drop)?.execute([stream, cutoff_ms]).map(|_| ())
 }
 
-fn take(bytes: &mut &[u8]) -> Option<(u64, Option<u32>)> {
-    let head = varint::take(bytes)?;
-    if head & 1 == 0 {
-        return Some((head >> 1, None));
-    }
-    let sum = varint::take_bytes(bytes, SUM_BYTES)?.try_into().ok()?;
-    Some((head >> 1, Some(u32::from_le_bytes(sum))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sums::{PART, SUM_BYTES};
 
     /// Records `from` to `to`; the checksum of each is its number plus `more`.
     fn records(from: u64, to: u64, more: u32) -> Vec<Known> {

@@ -18,10 +18,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    Malformed, column, malformed, runs,
-    varint::{put, take, take_at_most, take_bytes},
-};
+use super::{Malformed, column, malformed, runs};
+use crate::store::varint::{put, take, take_at_most, take_bytes};
 
 /// Series of one group, thus columns of one block.
 pub(crate) const SLOTS: u8 = 64;

@@ -1,6 +1,5 @@
 //! Sealed samples: columns of values in blocks.
 //!
-//! - [`varint`]: numbers in as few bytes as they need.
 //! - [`runs`]: sequences that repeat, or that go on by the same step.
 //! - [`column`]: one series' values, by whichever way is smallest.
 //! - [`block`]: the columns of a group of series over some ticks, with their times.
@@ -10,7 +9,6 @@
 pub(crate) mod block;
 pub(crate) mod column;
 pub(crate) mod runs;
-pub(crate) mod varint;
 
 pub(crate) use block::{Block, BlockBuilder};
 

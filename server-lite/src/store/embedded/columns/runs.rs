@@ -3,7 +3,7 @@
 //! `levels`: (difference from the level before, how often − 1)*. `slopes`: first number, then (step,
 //! how often − 1)*. Differences wrap, so any 64-bit numbers come back.
 
-use super::varint::{put, put_signed, take, take_signed};
+use crate::store::varint::{put, put_signed, take, take_signed};
 
 /// Encodes as levels; `None` if that takes more than `most` bytes.
 pub(crate) fn levels(numbers: &[i64], most: usize) -> Option<Vec<u8>> {

@@ -8,7 +8,7 @@ use wire::{
     request::{self, Body, Header},
 };
 
-use crate::store::{IngestBatch, IngestError};
+use super::{IngestBatch, IngestError};
 
 /// A request without its values: they are stored as they came.
 #[derive(Debug)]
