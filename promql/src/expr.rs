@@ -58,7 +58,7 @@ pub(crate) enum At {
 }
 
 /// `offset` and `@` of a selector or subquery.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Shift {
     pub(crate) offset_ms: i64,
     pub(crate) at: Option<At>,

@@ -62,5 +62,6 @@ pub use error::Error;
 pub use labels::{BUCKET, Label, Labels, METRIC_NAME};
 pub use limits::{Interrupt, Limits};
 pub use memory::Memory;
+pub use parse::{format, matchers};
 pub use query::{Query, SeriesSamples, Settings, Steps, Value};
 pub use source::{MatchOp, Matcher, STALE_BITS, Sample, Selection, Source, Visit, is_stale};

@@ -18,17 +18,41 @@ use promql_parser::parser::{
 
 use crate::{
     error::{Error, Result},
-    expr::Expr,
+    expr::{Expr, Selector, Shift},
+    source::Matcher,
 };
 
 /// Parses and types an expression.
 pub(crate) fn parse(text: &str) -> Result<Expr> {
+    lower::lower(&tree(text)?)
+}
+
+/// The matchers of a series selector such as `up{job="node"}`, alone: what Prometheus calls `match[]`.
+///
+/// # Errors
+/// [`Error::Parse`] for whatever else, [`Error::Unsupported`] as [`crate::Query::parse`].
+pub fn matchers(text: &str) -> Result<Vec<Matcher>> {
+    match parse(text)? {
+        Expr::Selector(Selector { matchers, shift }) if shift == Shift::default() => Ok(matchers),
+        _ => Err(Error::Parse("expected a series selector and nothing else".to_owned())),
+    }
+}
+
+/// An expression laid out for people to read.
+///
+/// # Errors
+/// [`Error::Parse`] for what is no PromQL.
+pub fn format(text: &str) -> Result<String> {
+    Ok(tree(text)?.prettify())
+}
+
+fn tree(text: &str) -> Result<parser::Expr> {
     bounds::check(text)?;
     register_old_names();
     // durations like [1e30] make it panic, see the crate's documentation
     let parsed = panic::catch_unwind(AssertUnwindSafe(|| parser::parse(text)));
     let parsed = parsed.map_err(|_| Error::Parse("a number is out of range".to_owned()))?;
-    lower::lower(&parsed.map_err(|message| Error::Parse(words(&message)))?)
+    parsed.map_err(|message| Error::Parse(words(&message)))
 }
 
 /// Functions of Prometheus 2 that the parser has under their later names only.

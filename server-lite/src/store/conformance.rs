@@ -2,6 +2,7 @@
 //! empty. Agents, streams and times are made up; nothing here waits or sleeps.
 
 mod again;
+mod labels;
 mod rollups;
 
 use std::{sync::Arc, time::Duration};
@@ -205,6 +206,7 @@ pub(crate) async fn run(store: &dyn Store) {
     series_are_selected_by_host_name_and_labels(store).await;
     agents_are_told_as_they_are(store).await;
     again::run(store).await;
+    labels::run(store).await;
     rollups::run(store).await;
     store.maintain(START_MS, Duration::from_secs(30 * 24 * 60 * 60)).await.unwrap();
 }

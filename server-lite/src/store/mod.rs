@@ -29,11 +29,17 @@ mod series;
 mod sums;
 mod varint;
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
-use wire::{AgentId, GapReason, SchemaId, StreamId, request::Request};
+use wire::{AgentId, Family, GapReason, SchemaId, StreamId, request::Request};
 
 pub use embedded::Embedded;
 pub use error::{IngestError, StoreError};
@@ -71,6 +77,43 @@ pub trait Reader: Send + Sync {
     fn rollups(&self, request: RollupRequest) -> BoxFuture<'_, Result<Rollups, StoreError>> {
         Box::pin(async move { Ok(Rollups::fold(self.read(request.samples()).await?, &request)) })
     }
+
+    /// The names of the labels that the series that fit have ([`Series::each_label`]), ascending.
+    ///
+    /// # Errors
+    /// As [`Reader::series`].
+    fn label_names(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(async move {
+            let series = self.series(selector).await?;
+            let names: BTreeSet<&str> =
+                series.iter().flat_map(|one| one.each_label().map(|(name, _)| name)).collect();
+            Ok(names.into_iter().map(str::to_owned).collect())
+        })
+    }
+
+    /// The values that one label has among the series that fit, ascending; none is empty.
+    ///
+    /// # Errors
+    /// As [`Reader::series`].
+    fn label_values(
+        &self,
+        name: String,
+        selector: Selector,
+    ) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(async move {
+            let series = self.series(selector).await?;
+            let values: BTreeSet<&str> = series.iter().map(|one| one.label(&name)).collect();
+            let values = values.into_iter().filter(|value| !value.is_empty());
+            Ok(values.map(str::to_owned).collect())
+        })
+    }
+
+    /// What the metrics of all series say of themselves, by name; a name more than once where senders
+    /// differ.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it can't be read.
+    fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>>;
 }
 
 /// See the module's opening for what is promised. As a [`Reader`] it is for queries: there are as many

@@ -26,6 +26,8 @@ pub struct Selector {
     /// Only those that may have samples from the first to the last of these times, Unix milliseconds. A
     /// store may return more.
     pub span: Option<(i64, i64)>,
+    /// At most so many; `None` for all. A store may return more.
+    pub limit: Option<usize>,
 }
 
 impl Selector {
@@ -113,6 +115,14 @@ impl Series {
             _ => "",
         }
     }
+
+    /// Every label as it is asked for, in no order; none is empty.
+    pub fn each_label(&self) -> impl Iterator<Item = (&str, &str)> {
+        let given = [METRIC_NAME, INSTANCE_LABEL, JOB_LABEL];
+        let own = self.labels.keys().map(String::as_str).filter(move |name| !given.contains(name));
+        let all = given.into_iter().chain(own).map(|name| (name, self.label(name)));
+        all.filter(|(_, value)| !value.is_empty())
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +144,14 @@ mod tests {
                 asked.iter().map(|(name, value)| Matcher::equal(*name, *value)).collect();
             let selector = Selector { matchers, ..Selector::default() };
             assert_eq!(selector.fits(&series(labels)), fits, "{labels:?} {asked:?}");
+            let all: Labels = series(labels)
+                .each_label()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            let found = asked
+                .iter()
+                .all(|(name, value)| all.get(*name).map_or("", String::as_str) == *value);
+            assert_eq!(found, fits, "{all:?} {asked:?}");
         };
         check(&[], &[("__name__", "up"), ("instance", "web-1"), ("job", "node")], true);
         check(&[], &[("instance", "web-2")], false);
@@ -141,5 +159,6 @@ mod tests {
         check(&[("job", "other"), ("instance", "x")], &[("instance", "x")], true);
         check(&[("a", "1")], &[("a", "1"), ("b", "")], true);
         check(&[("a", "1")], &[("a", "")], false);
+        check(&[("instance", ""), ("job", "")], &[("instance", ""), ("job", "")], true);
     }
 }

@@ -53,6 +53,7 @@ use std::{
 
 use rusqlite::{Connection, params};
 use tokio::sync::mpsc;
+use wire::Family;
 
 use self::{
     database::database,
@@ -301,6 +302,10 @@ impl Reader for Embedded {
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>> {
         self.queries.read(request)
     }
+
+    fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
+        self.queries.families()
+    }
 }
 
 /// Reads through connections of its own.
@@ -330,6 +335,12 @@ impl Reader for View {
             self.readers.start(reading).await?;
             Ok(Samples::new(chunks))
         })
+    }
+
+    fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
+        Box::pin(self.readers.with(|connection| {
+            select::families(connection).map_err(database("read what metrics there are"))
+        }))
     }
 }
 

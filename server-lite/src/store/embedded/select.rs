@@ -2,7 +2,7 @@
 
 use promql::METRIC_NAME;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Value};
-use wire::{AgentId, StreamId};
+use wire::{AgentId, Family, StreamId};
 
 use super::catalog::unsigned;
 use crate::store::rows::kind_of;
@@ -82,7 +82,10 @@ pub(crate) fn series(
     let mut found = Vec::new();
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
-    while let Some(row) = rows.next()? {
+    let most = selector.limit.unwrap_or(usize::MAX);
+    while found.len() < most
+        && let Some(row) = rows.next()?
+    {
         let series = Series {
             id: SeriesId(row.get(0)?),
             agent_id: AgentId::from_bytes(row.get(1)?),
@@ -96,6 +99,20 @@ pub(crate) fn series(
         }
     }
     Ok(found)
+}
+
+/// What the metrics of all series say of themselves, by name.
+pub(crate) fn families(connection: &Connection) -> rusqlite::Result<Vec<Family>> {
+    connection
+        .prepare_cached(
+            "SELECT n.text, s.kind, h.text FROM (SELECT DISTINCT name, kind, help FROM series) s \
+             JOIN texts n ON n.id = s.name JOIN texts h ON h.id = s.help \
+             ORDER BY n.text, s.kind, h.text",
+        )?
+        .query_map([], |row| {
+            Ok(Family { name: row.get(0)?, kind: kind_of(row.get(1)?), help: row.get(2)? })
+        })?
+        .collect()
 }
 
 fn text_id(connection: &Connection, text: &str) -> rusqlite::Result<Option<i64>> {
