@@ -2,7 +2,8 @@
 //!
 //! Codec and rules only: nothing here opens a socket, reads a file or asks for the time.
 //!
-//! - [`Encoder`] writes the protobuf message of either version, [`decode`] reads it, in bounds that
+//! - [`Encoder`] writes the protobuf message of either version ([`Template`] for series that are sent
+//!   again and again), [`decode`] reads it, in bounds that
 //!   [`Limits`] names. What is read borrows from the message: nothing is copied but numbers.
 //! - [`snappy`]: the compression around it (block format), whose claimed size is checked first.
 //! - [`content`]: content types, header names, which version is spoken, what was written.
@@ -38,7 +39,7 @@ pub mod snappy;
 
 pub use content::Version;
 pub use decode::{Request, Series, decode};
-pub use encode::Encoder;
+pub use encode::{Encoder, Template};
 pub use error::{DecodeError, Flaw, Place};
 pub use limits::Limits;
 pub use model::{Family, Label, Metadata, MetricType, STALE_BITS, Sample, is_stale, stale};

@@ -2,7 +2,9 @@
 //! of ours isn't made twice.
 
 use prost::Message;
-use remote_write::{Encoder, Family, Label, Metadata, MetricType, Sample, Version, labels};
+use remote_write::{
+    Encoder, Family, Label, Metadata, MetricType, Sample, Template, Version, labels,
+};
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct WriteRequest {
@@ -172,25 +174,29 @@ pub(crate) struct Owned {
 }
 
 impl Owned {
+    fn labels(&self) -> Vec<Label<'_>> {
+        self.labels.iter().map(|(name, value)| Label::new(name, value)).collect()
+    }
+
+    fn metadata(&self) -> Metadata<'_> {
+        let Self { help, unit, created_ms, .. } = self;
+        Metadata { kind: kind(self.kind), help, unit, created_ms: *created_ms }
+    }
+
     /// Adds it to a message.
     pub(crate) fn write(&self, encoder: &mut Encoder) {
-        let label = |(name, value): &'_ (String, String)| -> (String, String) {
-            (name.clone(), value.clone())
-        };
-        let owned: Vec<_> = self.labels.iter().map(label).collect();
-        let labels: Vec<_> = owned.iter().map(|(name, value)| Label::new(name, value)).collect();
+        let labels = self.labels();
         let sample = |(time_ms, bits): &(i64, u64)| Sample::new(*time_ms, f64::from_bits(*bits));
         let samples: Vec<_> = self.samples.iter().map(sample).collect();
-        let metadata = Metadata {
-            kind: kind(self.kind),
-            help: &self.help,
-            unit: &self.unit,
-            created_ms: self.created_ms,
-        };
-        encoder.series(&labels, &samples, &metadata);
+        encoder.series(&labels, &samples, &self.metadata());
         let name = labels::metric(&labels).unwrap_or_default();
         let (help, unit) = (self.help.as_str(), self.unit.as_str());
         encoder.family(&Family { name, kind: kind(self.kind), help, unit });
+    }
+
+    /// Adds it to a template; returns its number there.
+    pub(crate) fn add(&self, template: &mut Template) -> usize {
+        template.push(&self.labels(), &self.metadata())
     }
 }
 

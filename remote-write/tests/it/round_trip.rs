@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use prost::Message;
-use remote_write::{DecodeError, Encoder, Limits, Version, decode, snappy};
+use remote_write::{DecodeError, Encoder, Limits, Sample, Template, Version, decode, snappy};
 
 use crate::oracle::{
     BucketSpan, ExemplarV1, ExemplarV2, Histogram, LabelPair, Owned, RequestV2, TimeSeries,
@@ -69,6 +69,33 @@ proptest! {
         all.iter().for_each(|series| series.write(&mut encoder));
         let message = encoder.finish();
         prop_assert_eq!(&RequestV2::decode(&message[..]).unwrap().encode_to_vec(), &message);
+    }
+
+    /// A template's messages say the same as an encoder's.
+    #[test]
+    fn templates_are_read_alike(mut all in prop::collection::vec(series(), 0..20)) {
+        all.iter_mut().for_each(|series| series.samples.truncate(1));
+        for version in [Version::V1, Version::V2] {
+            let mut template = Template::new(version);
+            for (number, series) in all.iter().enumerate() {
+                prop_assert_eq!(series.add(&mut template), number);
+            }
+            // every other series, and one that isn't there
+            let sample = |(time_ms, bits): (i64, u64)| Sample::new(time_ms, f64::from_bits(bits));
+            let samples = all.iter().enumerate().step_by(2);
+            let samples = samples.map(|(number, series)| (number, sample(series.samples[0])));
+            let message = template.message(samples.chain([(all.len(), Sample::default())]));
+            let mut expected: Vec<_> = all.iter().step_by(2).cloned().collect();
+            if version == Version::V1 {
+                for series in &mut expected {
+                    (series.kind, series.created_ms) = (0, None);
+                    series.help.clear();
+                    series.unit.clear();
+                }
+            }
+            prop_assert_eq!(&ours(version, &message), &expected);
+            prop_assert_eq!(&theirs(version, &message), &expected);
+        }
     }
 
     #[test]
