@@ -15,7 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use server_lite::store::{
-    Embedded, Host, IngestBatch, ReadRequest, Reader as _, Selector, Store, embedded::Options,
+    Embedded, Host, IngestBatch, ReadRequest, Reader as _, Retention, Selector, Store,
+    embedded::Options,
 };
 use wire::request;
 use xtask::workload::{self, START_MS};
@@ -90,7 +91,7 @@ async fn run(directory: &Path, agents: u32, series: usize, ticks: u32) {
     let unsealed = store.stats().unsealed_samples;
     let head = query(&store, ticks.into()).await;
     let started = Instant::now();
-    store.maintain(i64::MAX / 2, Duration::from_secs(u64::MAX / 4)).await.expect("maintain");
+    store.maintain(i64::MAX / 2, Retention::all(Duration::MAX)).await.expect("maintain");
     while store.stats().unsealed_samples > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

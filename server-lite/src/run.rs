@@ -24,7 +24,7 @@ use crate::{
     presence::Presence,
     query::QueryLimits,
     rules::{self, AlertStore, AlertStoreError, RuleMetrics, Runner, StoreSource, alert_store},
-    store::{Embedded, Store, StoreError, embedded::Options},
+    store::{Embedded, Retention, Store, StoreError, embedded::Options},
     telemetry::Telemetry,
 };
 
@@ -133,7 +133,7 @@ fn assemble(
     let rule_metrics = Arc::new(RuleMetrics::default());
     let alerts = AlertStore::open(&config.data_dir.join(alert_store::FILE))?;
     watch_rules(config, &store, &alerts, &rule_metrics, &clock, tasks, stopped)?;
-    let keep = config.retention.raw.get();
+    let keep = config.retention.keep();
     let house = keep_house(Arc::clone(&store), Arc::clone(&presence), Arc::clone(&clock), keep);
     let stop = wait(stopped.clone());
     tasks.spawn(async move {
@@ -206,7 +206,7 @@ async fn store_ended(store: &dyn Store) {
 }
 
 /// What is due now and then.
-async fn keep_house(store: Arc<dyn Store>, presence: Arc<Presence>, clock: Clock, keep: Duration) {
+async fn keep_house(store: Arc<dyn Store>, presence: Arc<Presence>, clock: Clock, keep: Retention) {
     let mut seen = time::interval(SEEN_EVERY);
     let mut maintain = time::interval(MAINTAIN_EVERY);
     seen.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -34,7 +34,8 @@ use server_lite::{
     query::QueryLimits,
     rules::AlertStore,
     store::{
-        Embedded, GapFilter, Host, Labels, LedgerReason, ReadRequest, Selector, Store, StoreError,
+        Embedded, GapFilter, Host, Labels, LedgerReason, ReadRequest, Retention, Selector, Store,
+        StoreError,
         embedded::{self, inspect},
     },
 };
@@ -58,7 +59,7 @@ use crate::{
 /// What agents and hub share.
 pub(crate) const SECRET: &str = "known to both";
 /// Samples are kept for longer than any run takes.
-const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const KEEP: Retention = Retention::all(Duration::from_secs(30 * 24 * 60 * 60));
 /// Beyond this age the hub seals what it has, however little: no run takes that long.
 const HEAD_AGE_MS: i64 = 3 * 60 * 60 * 1_000;
 const REPLY_BYTES_MAX: usize = 64 << 10;

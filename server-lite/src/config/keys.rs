@@ -64,6 +64,14 @@ fn hub_keys() -> Vec<Key> {
             .default("info").restart(),
         Key::new("retention.raw", Kind::Duration, "How long samples are kept as they came, and the lines of the gap ledger.")
             .default("30d").min("1h").max("3650d").restart(),
+        Key::new("retention.rollup_1m", Kind::Duration, "How long rollups of a minute are kept: minimum, maximum, sum, number, first, last, increase. While samples are kept they answer in their place.")
+            .default("30d").min("1d").max("36500d").restart(),
+        Key::new("retention.rollup_10m", Kind::Duration, "How long rollups of ten minutes are kept; no shorter than those of a minute.")
+            .default("90d").min("1d").max("36500d").restart(),
+        Key::new("retention.rollup_1h", Kind::Duration, "How long rollups of an hour are kept; no shorter than those of ten minutes.")
+            .default("730d").min("1d").max("36500d").restart(),
+        Key::new("retention.rollup_1d", Kind::Duration, "How long rollups of a day of UTC are kept; no shorter than those of an hour. A series is forgotten when nothing of it is left.")
+            .default("3650d").min("1d").max("36500d").restart(),
     ]
 }
 

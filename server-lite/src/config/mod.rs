@@ -16,7 +16,7 @@ use std::{
 use serde::Deserialize;
 use settings::{Duration, Flag, Layers, Loaded, Problem, Problems, Secret, Size, Source};
 
-use crate::{notify::NotifyConfig, rules::Rules};
+use crate::{notify::NotifyConfig, rules::Rules, store::Retention};
 
 pub use keys::{keys, reference, sample};
 
@@ -82,6 +82,36 @@ pub struct LogConfig {
 pub struct RetentionConfig {
     /// As they came. Default 30d.
     pub raw: Duration,
+    /// As rollups of a minute. Default 30d.
+    pub rollup_1m: Duration,
+    /// As rollups of ten minutes. Default 90d.
+    pub rollup_10m: Duration,
+    /// As rollups of an hour. Default 730d.
+    pub rollup_1h: Duration,
+    /// As rollups of a day. Default 3650d.
+    pub rollup_1d: Duration,
+}
+
+impl RetentionConfig {
+    /// As the store takes it.
+    #[must_use]
+    pub const fn keep(&self) -> Retention {
+        let Self { raw, rollup_1m, rollup_10m, rollup_1h, rollup_1d } = self;
+        let rollups = [rollup_1m.get(), rollup_10m.get(), rollup_1h.get(), rollup_1d.get()];
+        Retention { raw: raw.get(), rollups }
+    }
+
+    /// Names and values of the levels that are kept shorter than the one before them.
+    fn out_of_order(&self) -> impl Iterator<Item = [(&'static str, Duration); 2]> {
+        let levels = [
+            ("rollup_1m", self.rollup_1m),
+            ("rollup_10m", self.rollup_10m),
+            ("rollup_1h", self.rollup_1h),
+            ("rollup_1d", self.rollup_1d),
+        ];
+        let pairs = [[levels[0], levels[1]], [levels[1], levels[2]], [levels[2], levels[3]]];
+        pairs.into_iter().filter(|[finer, coarser]| coarser.1 < finer.1)
+    }
 }
 
 /// Bounds that depend on the machine and the fleet.
@@ -150,5 +180,12 @@ fn problems(loaded: &Loaded<Config>) -> Vec<Problem> {
         );
         loaded.effective.problem("listen", text)
     });
-    open.into_iter().collect()
+    let retention = config.retention.out_of_order().map(|[finer, coarser]| {
+        let text = format!(
+            "found \"{}\", shorter than retention.{} (\"{}\"): set it to that or longer, or that shorter",
+            coarser.1, finer.0, finer.1
+        );
+        loaded.effective.problem(&format!("retention.{}", coarser.0), text)
+    });
+    open.into_iter().chain(retention).collect()
 }

@@ -33,6 +33,10 @@ fn what_is_wrong_is_said_with_its_place() {
     check("listen = '[::]:8080'", "listen on loopback");
     check("[retention]\nraw = '1m'", "hub.toml:2:7: retention.raw");
     check("[limits]\nqueries = 0", "limits.queries");
+    check(
+        "[retention]\nrollup_1h = '60d'",
+        "hub.toml:2:13: retention.rollup_1h: found \"60d\", shorter than retention.rollup_10m (\"90d\")",
+    );
 }
 
 #[test]

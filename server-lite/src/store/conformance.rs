@@ -14,8 +14,8 @@ use wire::{
 };
 
 use super::{
-    GapFilter, Host, IngestBatch, IngestError, Ingested, LedgerReason, ReadRequest, Seen, Selector,
-    Series, Store,
+    GapFilter, Host, IngestBatch, IngestError, Ingested, LedgerReason, ReadRequest, Retention,
+    Seen, Selector, Series, Store,
 };
 
 /// Times begin here, and one tick is ten seconds.
@@ -208,7 +208,7 @@ pub(crate) async fn run(store: &dyn Store) {
     again::run(store).await;
     labels::run(store).await;
     rollups::run(store).await;
-    store.maintain(START_MS, Duration::from_secs(30 * 24 * 60 * 60)).await.unwrap();
+    store.maintain(START_MS, Retention::all(Duration::from_secs(30 * 24 * 60 * 60))).await.unwrap();
 }
 
 async fn records_are_stored_once(store: &dyn Store) {

@@ -22,6 +22,7 @@ pub mod embedded;
 mod error;
 mod holes;
 mod incoming;
+mod retention;
 pub mod rollup;
 mod rows;
 mod samples;
@@ -34,7 +35,6 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -43,6 +43,7 @@ use wire::{AgentId, Family, GapReason, SchemaId, StreamId, request::Request};
 
 pub use embedded::Embedded;
 pub use error::{IngestError, StoreError};
+pub use retention::Retention;
 pub use rollup::{RollupRequest, Rollups};
 pub use samples::{Chunk, ReadRequest, Readable, Samples};
 pub use series::{Host, INSTANCE_LABEL, JOB, JOB_LABEL, Selector, Series, SeriesId};
@@ -152,11 +153,12 @@ pub trait Store: Reader {
     /// [`StoreError`] says why not.
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Housekeeping that is due: drops samples older than `keep`. Called now and then.
+    /// Housekeeping that is due: makes rollups, drops samples and rollups that are older than they are
+    /// kept. Samples go only when their rollups are there. Called now and then.
     ///
     /// # Errors
     /// [`StoreError`] when it can't be done; it goes on with the next call.
-    fn maintain(&self, now_ms: i64, keep: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn maintain(&self, now_ms: i64, keep: Retention) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Figures for the hub's own metrics.
     fn stats(&self) -> StoreStats;

@@ -48,7 +48,6 @@ use std::{
         atomic::{AtomicI64, Ordering::Relaxed},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
 use rusqlite::{Connection, params};
@@ -65,7 +64,7 @@ use self::{
 };
 use super::{
     Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
-    Samples, Seen, Selector, Series, Store, StoreError, StoreStats, incoming::Incoming,
+    Retention, Samples, Seen, Selector, Series, Store, StoreError, StoreStats, incoming::Incoming,
 };
 
 /// Readers at one time beside queries: rules are evaluated one after the other, and so is housekeeping.
@@ -190,14 +189,13 @@ impl Embedded {
         answer.await.unwrap_or(Err(StoreError::Closed.into()))
     }
 
-    async fn maintain_now(&self, now_ms: i64, keep: Duration) -> Result<(), StoreError> {
+    async fn maintain_now(&self, now_ms: i64, keep: Retention) -> Result<(), StoreError> {
         let due = self.apart.readers.with(move |connection| {
             let before = now_ms.saturating_sub(retain::HEAD_AGE_MAX_MS);
             retain::due(connection, before).map_err(database("look for what is due"))
         });
         self.seals.add(due.await?);
-        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-        let cutoff_ms = now_ms.saturating_sub(keep_ms);
+        let cutoff_ms = keep.raw_before_ms(now_ms);
         let old = self.apart.readers.with(move |connection| {
             retain::old_groups(connection, cutoff_ms).map_err(database("look for old samples"))
         });
@@ -380,7 +378,7 @@ impl Store for Embedded {
         }))
     }
 
-    fn maintain(&self, now_ms: i64, keep: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn maintain(&self, now_ms: i64, keep: Retention) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.maintain_now(now_ms, keep))
     }
 

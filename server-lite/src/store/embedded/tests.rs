@@ -1,6 +1,6 @@
 //! What is the embedded store's own: sealing, crashes, damage, limits.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use super::{inspect::Audit, *};
 use crate::store::{
@@ -10,6 +10,8 @@ use crate::store::{
         told, value_of,
     },
 };
+
+const FOR_EVER: Retention = Retention::all(Duration::from_secs(u32::MAX as u64));
 
 fn open(directory: &Path) -> Embedded {
     Embedded::open(&Options::new(directory)).unwrap()
@@ -28,10 +30,7 @@ fn with_store<F: Future<Output = ()>>(test: impl FnOnce(PathBuf, Embedded) -> F)
 
 /// Seals all there is, by what the store itself does with records that lie for too long.
 async fn seal_all(store: &Embedded) {
-    store
-        .maintain(START_MS + retain::HEAD_AGE_MAX_MS + 1, Duration::from_secs(u32::MAX.into()))
-        .await
-        .unwrap();
+    store.maintain(START_MS + retain::HEAD_AGE_MAX_MS + 1, FOR_EVER).await.unwrap();
     while store.stats().unsealed_samples > 0 {
         assert_eq!(store.stats().seal_failures, 0);
         tokio::task::yield_now().await;
@@ -260,7 +259,10 @@ fn what_is_old_goes_and_what_is_used_stays() {
         let mut batch = agent.batch(&[at(3, &kept, later)]);
         batch.received_ms = later;
         store.ingest(batch).await.unwrap();
-        store.maintain(later + day_ms, Duration::from_secs(10 * 24 * 60 * 60)).await.unwrap();
+        store
+            .maintain(later + day_ms, Retention::all(Duration::from_secs(10 * 24 * 60 * 60)))
+            .await
+            .unwrap();
         assert_eq!(samples_of(&store, "host-1", "old", EVER).await.concat(), []);
         assert!(conformance::series_of(&store, "host-1", "old").await.is_empty());
         let kept_samples = samples_of(&store, "host-1", "kept", EVER).await;
@@ -426,10 +428,7 @@ fn schemas_that_nothing_uses_are_forgotten_and_asked_for_again() {
             batch.received_ms = START_MS + n * hour_ms;
             store.ingest(batch).await.unwrap();
             if n % 50 == 0 {
-                store
-                    .maintain(START_MS + 400 * hour_ms, Duration::from_secs(u32::MAX.into()))
-                    .await
-                    .unwrap();
+                store.maintain(START_MS + 400 * hour_ms, FOR_EVER).await.unwrap();
                 while store.stats().unsealed_samples > 0 {
                     tokio::task::yield_now().await;
                 }
