@@ -22,7 +22,7 @@ use crate::{
     listen,
     notify::{self, Notifier},
     presence::Presence,
-    query::QueryLimits,
+    query::{QueryLimits, expression::Expressions},
     rules::{self, AlertStore, AlertStoreError, RuleMetrics, Runner, StoreSource, alert_store},
     store::{Embedded, Retention, Store, StoreError, embedded::Options},
     telemetry::Telemetry,
@@ -140,6 +140,7 @@ fn assemble(
         tokio::select! { () = house => {}, () = stop => {} }
     });
     let Limits { ingest_memory, query_series, query_points, .. } = config.limits;
+    let expressions = Expressions::new(Arc::clone(&store) as _, config.limits.expressions());
     let ingest = Ingest::new(
         Arc::clone(&store),
         Arc::clone(&instances),
@@ -155,9 +156,12 @@ fn assemble(
         presence,
         telemetry,
         alerts,
+        rules: config.rules.clone(),
+        rule_interval: config.rule_interval.get(),
         rule_metrics,
         token: config.auth.token.clone(),
         query_limits: QueryLimits { series: query_series as usize, points: query_points.into() },
+        expressions,
         clock,
     }))
 }

@@ -87,7 +87,7 @@ fn a_webhook_that_hangs_does_not_hold_up_the_end() {
     assert!(took < Duration::from_secs(20), "two deadlines of a second each, and it took {took:?}");
 
     let (mut hub, url) = start(path);
-    let text = ureq::get(format!("{url}/api/v1/alerts")).call().expect("alerts");
+    let text = ureq::get(format!("{url}/api/v1/incidents")).call().expect("alerts");
     let text = text.into_body().read_to_string().expect("text");
     let alerts: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(alerts["notifications"]["pending"], 1, "{alerts}");

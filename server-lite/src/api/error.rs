@@ -76,6 +76,18 @@ impl ApiError {
         Self::new(400, "bad_parameter", message)
     }
 
+    /// Its status.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Its sentence for people.
+    #[must_use]
+    pub fn into_message(self) -> String {
+        self.body.message
+    }
+
     fn after(mut self, seconds: u16) -> Self {
         self.retry_after_s = Some(seconds);
         self

@@ -7,13 +7,13 @@
 //! | `GET /api/v1/hosts` | [`hosts`]: every host and how it stands |
 //! | `GET /api/v1/buckets` | [`buckets`]: samples in buckets of time |
 //! | `GET /api/v1/gaps` | [`gaps`]: what is missing, and why |
-//! | `GET /api/v1/alerts` | [`alerts`]: what is pending and firing |
+//! | `GET /api/v1/incidents` | [`incidents`]: what is pending and firing, and what fired |
+//! | `/api/v1/query`, … | [`prometheus`]: Prometheus's API |
 //! | `GET /healthz`, `/readyz`, `/metrics` | [`health`]: of the hub itself; open to all |
 //!
 //! With a secret, everything below `/api/` needs a token made with it ([`auth`]). Every refusal is a
-//! [`wire::api::ErrorBody`] ([`error`]); parameters are read by [`params`].
+//! [`wire::api::ErrorBody`] ([`error`]), but for Prometheus's paths; parameters are read by [`params`].
 
-pub mod alerts;
 pub mod auth;
 pub mod body;
 pub mod buckets;
@@ -22,10 +22,12 @@ pub mod gaps;
 pub mod health;
 pub mod heartbeat;
 pub mod hosts;
+pub mod incidents;
 pub mod params;
+pub mod prometheus;
 pub mod records;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -44,8 +46,8 @@ use crate::{
     ingest::Ingest,
     instances::Instances,
     presence::Presence,
-    query::QueryLimits,
-    rules::{AlertStore, RuleMetrics},
+    query::{QueryLimits, expression::Expressions},
+    rules::{AlertStore, RuleMetrics, Rules},
     store::Store,
     telemetry::Telemetry,
 };
@@ -64,12 +66,18 @@ pub struct Hub {
     pub telemetry: Arc<Telemetry>,
     /// Where alerts are kept.
     pub alerts: AlertStore,
+    /// What is watched for.
+    pub rules: Rules,
+    /// Time between two evaluations of all rules.
+    pub rule_interval: Duration,
     /// What rules count of themselves.
     pub rule_metrics: Arc<RuleMetrics>,
     /// The secret, if there is one.
     pub token: Option<Secret>,
     /// Bounds of queries.
     pub query_limits: QueryLimits,
+    /// Reckons expressions.
+    pub expressions: Expressions,
     /// What time it is.
     pub clock: Clock,
 }
@@ -90,7 +98,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/api/v1/hosts", get(hosts::hosts))
         .route("/api/v1/buckets", get(buckets::buckets))
         .route("/api/v1/gaps", get(gaps::gaps))
-        .route("/api/v1/alerts", get(alerts::alerts))
+        .route("/api/v1/incidents", get(incidents::incidents))
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&hub), auth::require_token))
         .layer(middleware::from_fn_with_state(Arc::clone(&hub), give_word));
@@ -100,6 +108,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(wrong_method)
         .merge(behind_token)
+        .merge(prometheus::open())
+        .merge(prometheus::behind_token(&hub))
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(Arc::clone(&hub), count))
         .with_state(hub)
@@ -149,11 +159,11 @@ fn endpoint_of(path: &str) -> &'static str {
         "/api/v1/hosts" => "hosts",
         "/api/v1/buckets" => "buckets",
         "/api/v1/gaps" => "gaps",
-        "/api/v1/alerts" => "alerts",
+        "/api/v1/incidents" => "incidents",
         "/healthz" => "healthz",
         "/readyz" => "readyz",
         "/metrics" => "metrics",
-        _ => "other",
+        path => prometheus::endpoint_of(path).unwrap_or("other"),
     }
 }
 

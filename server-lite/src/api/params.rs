@@ -151,7 +151,7 @@ fn parse_time(text: &str, now_ms: i64) -> Option<i64> {
 }
 
 /// RFC 3339's `date-time`, in Unix milliseconds; digits beyond are cut off.
-fn rfc3339_ms(text: &str) -> Option<i64> {
+pub(crate) fn rfc3339_ms(text: &str) -> Option<i64> {
     let (date, rest) = text.split_at_checked(10)?;
     let (time, zone) = rest.strip_prefix(['T', 't', ' '])?.split_at_checked(8)?;
     let [year, month, day] = numbers(date, '-', [4, 2, 2])?;

@@ -20,6 +20,8 @@ use crate::{
     store::conformance::{Fake, FakeAgent, START_MS, gap, schema, tick, time_of},
 };
 
+mod prometheus;
+
 const SECRET: &str = "test secret";
 
 /// A hub that runs until it is stopped.
@@ -73,13 +75,17 @@ fn config(directory: &Path, secret: Option<&str>) -> Config {
 
 impl Running {
     async fn start(directory: &Path, secret: Option<&str>) -> Self {
+        Self::start_with(config(directory, secret), secret).await
+    }
+
+    async fn start_with(config: Config, secret: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
         };
-        let ended = tokio::spawn(crate::run(listener, config(directory, secret), shutdown));
+        let ended = tokio::spawn(crate::run(listener, config, shutdown));
         let now_s = (crate::clock::system())() / 1_000;
         let token = secret.map(|secret| wire::token::mint(secret, "test", now_s as u64).unwrap());
         Self { address, stop, ended, token }
@@ -305,7 +311,7 @@ async fn with_a_secret_nothing_is_told_or_taken_without_it() {
         let answer = hub.get("/api/v1/hosts").await;
         answer.check(401, "unauthorised", "auth.token");
         assert!(answer.head.contains("www-authenticate: bearer"));
-        for path in ["/api/v1/buckets?metric=m", "/api/v1/gaps", "/api/v1/alerts"] {
+        for path in ["/api/v1/buckets?metric=m", "/api/v1/gaps", "/api/v1/incidents"] {
             assert_eq!(hub.get(path).await.status, 401, "{path}");
         }
         assert_eq!(hub.send("POST", "/api/v1/heartbeat", &[], b"{}").await.status, 401);
@@ -419,7 +425,7 @@ async fn gaps_and_alerts_are_told() {
     assert_eq!(hub.get("/api/v1/gaps?from=0&limit=1").await.json()["truncated"], json!(true));
     assert_eq!(hub.get("/api/v1/gaps?host=nobody&from=0").await.json()["gaps"], json!([]));
     hub.get("/api/v1/gaps?from=yesterday").await.check(400, "bad_parameter", "from: found");
-    let alerts = hub.get("/api/v1/alerts").await;
+    let alerts = hub.get("/api/v1/incidents").await;
     assert_eq!((alerts.status, &alerts.json()["alerts"]), (200, &json!([])));
     hub.stop().await;
 }

@@ -25,7 +25,7 @@ Later ones win: defaults, the file, `AGENT_TOKEN` (short for `auth.token`) and `
 is a value.
 
 Without a secret the hub listens on loopback only. With one, agents and readers of the API send a \
-token made with it (`Authorization: Bearer …`); `/healthz`, `/readyz` and `/metrics` are open.
+token made with it, or the secret itself (`Authorization: Bearer …`, or as a password with `Basic`); `/healthz`, `/readyz` and `/metrics` are open.
 
 This page is made from the table of keys in `server-lite/src/config/keys.rs`.";
 
@@ -87,7 +87,17 @@ fn limit_keys() -> Vec<Key> {
             .default("1000000").min("1").max("100000000").restart(),
         Key::new("limits.connections", Kind::Integer, "Connections at one time; more wait to be taken. An agent has one or two. Fewer where the system allows this process fewer open files.")
             .default("25000").min("1").max("1000000").restart(),
-        Key::new("limits.queries", Kind::Integer, "Queries at one time; more wait.")
+        Key::new("limits.query_samples", Kind::Integer, "Samples that one expression may read and hold, as Prometheus's --query.max-samples.")
+            .default("50000000").min("1").max("10000000000").restart(),
+        Key::new("limits.query_selected_series", Kind::Integer, "Series that one selector of an expression may select.")
+            .default("100000").min("1").max("100000000").restart(),
+        Key::new("limits.query_timeout", Kind::Duration, "Time that one expression may take, waiting included.")
+            .default("2m").min("1s").max("1h").restart(),
+        Key::new("limits.query_concurrency", Kind::Integer, "Expressions reckoned at one time, a thread each: fewer than cores, so that ingest has some.")
+            .default("2").min("1").max("64").restart(),
+        Key::new("limits.query_queue", Kind::Integer, "Expressions that may wait for their turn; more are told to come back (503).")
+            .default("64").min("0").max("10000").restart(),
+        Key::new("limits.queries", Kind::Integer, "Reads of the store for queries at one time; more wait.")
             .default("4").min("1").max("64").restart(),
     ]
 }

@@ -16,7 +16,10 @@ use std::{
 use serde::Deserialize;
 use settings::{Duration, Flag, Layers, Loaded, Problem, Problems, Secret, Size, Source};
 
-use crate::{notify::NotifyConfig, rules::Rules, store::Retention};
+use crate::{
+    api::prometheus::query::STEPS_MAX, notify::NotifyConfig, query::expression::Bounds,
+    rules::Rules, store::Retention,
+};
 
 pub use keys::{keys, reference, sample};
 
@@ -126,10 +129,39 @@ pub struct Limits {
     pub query_series: u32,
     /// Points one query may return, all series together. Default 1 000 000.
     pub query_points: u32,
+    /// Samples one expression may read and hold. Default 50 000 000.
+    pub query_samples: u64,
+    /// Series one selector of an expression may select. Default 100 000.
+    pub query_selected_series: u32,
+    /// Time one expression may take, waiting included. Default 2m.
+    pub query_timeout: Duration,
+    /// Expressions reckoned at one time. Default 2.
+    pub query_concurrency: u32,
+    /// Expressions that may wait for their turn. Default 64.
+    pub query_queue: u32,
     /// Connections at one time; more wait. Default 25 000.
     pub connections: u32,
     /// Queries at one time; more wait. Default 4.
     pub queries: u32,
+}
+
+impl Limits {
+    /// Bounds of expressions.
+    #[must_use]
+    pub fn expressions(&self) -> Bounds {
+        let limits = promql::Limits {
+            samples_max: usize::try_from(self.query_samples).unwrap_or(usize::MAX),
+            series_max: self.query_selected_series as usize,
+            // That, and the step it begins with.
+            steps_max: STEPS_MAX as usize + 1,
+        };
+        Bounds {
+            settings: promql::Settings { limits, ..promql::Settings::default() },
+            time_max: self.query_timeout.get(),
+            at_once: self.query_concurrency as usize,
+            waiting_max: self.query_queue as usize,
+        }
+    }
 }
 
 /// Where a configuration comes from, besides its defaults.

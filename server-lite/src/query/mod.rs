@@ -1,9 +1,14 @@
-//! Answers to questions, over any [`Reader`]: samples in buckets of time.
+//! Answers to questions, over any [`Reader`].
 //!
-//! - [`bucket`]: from samples to points, pure.
+//! - [`bucket`]: samples in buckets of time: from samples to points, pure.
 //! - here: which series, within which bounds.
+//! - [`expression`]: PromQL. [`names`]: the labels that expressions see.
 
 pub mod bucket;
+pub mod expression;
+pub mod names;
+pub(crate) mod source;
+mod stop;
 
 use serde::Serialize;
 use wire::AgentId;

@@ -16,7 +16,7 @@ pub const LIMIT_MAX: u32 = 1_000;
 /// How many unless asked otherwise.
 pub const LIMIT_DEFAULT: u32 = 100;
 
-/// Body of `GET /api/v1/alerts`.
+/// Body of `GET /api/v1/incidents`.
 #[derive(Clone, Debug, Serialize)]
 pub struct AlertsView {
     /// Unix milliseconds by the hub's clock.

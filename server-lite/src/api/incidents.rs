@@ -1,4 +1,6 @@
-//! `GET /api/v1/alerts`: what is pending and firing, what fired, how rules and notifications stand.
+//! `GET /api/v1/incidents`: what is pending and firing, what fired, how rules and notifications stand.
+//!
+//! `/api/v1/alerts` is Prometheus's: [`super::prometheus::alerts`].
 //!
 //! Parameter: `limit` of past incidents.
 
@@ -16,7 +18,7 @@ use crate::rules::view::{AlertsView, LIMIT_DEFAULT, LIMIT_MAX};
 ///
 /// # Errors
 /// [`ApiError`]: a parameter is wrong, or alerts can't be read.
-pub async fn alerts(
+pub async fn incidents(
     State(hub): State<Arc<Hub>>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<AlertsView>, ApiError> {
