@@ -13,7 +13,11 @@ use agent_core::{
 use anyhow::{Context as _, Result};
 use collectors::{Environment, REGISTRY};
 use settings::Size;
-use sinks::{FileConfig, FileSink, Format, HttpConfig, HttpSink, Identity, StdoutSink};
+use sinks::{
+    FileConfig, FileSink, Format, HttpConfig, HttpSink, Identity, RemoteWriteConfig,
+    RemoteWriteSink, StdoutSink,
+    remote_write::{Credentials, Protocol},
+};
 use wire::{AgentId, InstanceId};
 
 use crate::{VERSION, heartbeat::Heart};
@@ -61,6 +65,10 @@ impl Assembly {
                 phase = phase_of(self.agent_id, plan.interval);
                 plan.companions.push(self.heart(config, name, &sink, wake.clone()).beat());
                 Box::new(sink)
+            }
+            SinkTarget::RemoteWrite(remote) => {
+                phase = phase_of(self.agent_id, plan.interval);
+                Box::new(remote_write_sink(config, name, remote)?)
             }
             SinkTarget::Stdout(stdout) => {
                 Box::new(StdoutSink::stdout(format(stdout.format), Some(hostname(config))))
@@ -159,6 +167,7 @@ pub(crate) fn check_sinks(config: &Config) -> Result<()> {
             SinkTarget::Http(http) => {
                 http_sink(http, identity(config, nobody.0, nobody.1)).map(drop)
             }
+            SinkTarget::RemoteWrite(remote) => remote_write_sink(config, name, remote).map(drop),
             SinkTarget::Stdout(_) => Ok(()),
             SinkTarget::File(file) => file_sink(config, file).map(drop),
         };
@@ -197,6 +206,48 @@ fn http_sink(http: &config::HttpConfig, identity: Identity) -> Result<HttpSink> 
         ..HttpConfig::new(&http.url)
     };
     Ok(HttpSink::new(config, identity, Rc::new(SystemClock))?)
+}
+
+fn remote_write_sink(
+    config: &Config,
+    name: &str,
+    remote: &config::RemoteWriteConfig,
+) -> Result<RemoteWriteSink> {
+    let interval = |(line, collector): &(&Registration, CollectorConfig)| {
+        Some((line.name.to_owned(), collector.interval?.get()))
+    };
+    let config = RemoteWriteConfig {
+        protocol: protocol(remote.protocol),
+        credentials: credentials(remote),
+        headers: remote.headers.clone(),
+        ca_file: remote.ca_file.clone(),
+        request_timeout: remote.timeout.get(),
+        job: remote.job.clone(),
+        instance: remote.instance.clone().unwrap_or_else(|| hostname(config)),
+        external_labels: remote.external_labels.clone(),
+        max_samples_per_request: usize::try_from(remote.max_samples_per_request)?,
+        intervals: Choice::of(config).lines.iter().filter_map(interval).collect(),
+        state_file: Some(config.data_dir.join("sinks").join(format!("{name}.sent"))),
+        version: VERSION.to_owned(),
+        ..RemoteWriteConfig::new(&remote.url)
+    };
+    Ok(RemoteWriteSink::new(config, Rc::new(SystemClock))?)
+}
+
+const fn protocol(protocol: config::RemoteWriteProtocol) -> Protocol {
+    match protocol {
+        config::RemoteWriteProtocol::Auto => Protocol::Auto,
+        config::RemoteWriteProtocol::V1 => Protocol::V1,
+        config::RemoteWriteProtocol::V2 => Protocol::V2,
+    }
+}
+
+fn credentials(remote: &config::RemoteWriteConfig) -> Option<Credentials> {
+    let token = remote.token.as_ref()?.expose().to_owned();
+    Some(match remote.username.clone() {
+        Some(username) => Credentials::Basic { username, password: token },
+        None => Credentials::Bearer(token),
+    })
 }
 
 fn file_sink(config: &Config, file: &config::FileConfig) -> Result<FileSink> {

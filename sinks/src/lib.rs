@@ -1,6 +1,7 @@
 //! Where the agent delivers to.
 //!
 //! - [`http`]: a hub, over HTTP; also presence ([`http::Heartbeats`]).
+//! - [`remote_write`](mod@remote_write): any receiver of Prometheus remote write.
 //! - [`file`](mod@file): JSON lines in files that are rotated, each record exactly once.
 //! - [`stdout`]: text for a terminal or a pipe.
 //! - [`render`]: a tick or a gap as text, in three formats.
@@ -16,10 +17,12 @@ mod fixture;
 pub mod http;
 mod offload;
 pub mod records;
+pub mod remote_write;
 pub mod render;
 pub mod stdout;
 mod utc;
 
+pub use self::remote_write::{RemoteWriteConfig, RemoteWriteSink};
 pub use file::{FileConfig, FileSink};
 pub use http::{Heartbeats, HttpConfig, HttpSink, Identity, addresses};
 pub use render::Format;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use settings::{Duration, Effective, Loaded, Problem};
 
 use super::{
-    CollectorConfig, Config, DEFAULT_PATH, FileConfig, HttpConfig, SinkConfig, SinkTarget,
+    CollectorConfig, Config, DEFAULT_PATH, FileConfig, RemoteWriteConfig, SinkConfig, SinkTarget,
 };
 use crate::sink::Delivery;
 
@@ -17,7 +17,12 @@ pub(super) fn problems(loaded: &Loaded<Config>) -> Vec<Problem> {
     let mut files: Vec<(&PathBuf, &str)> = Vec::new();
     for (name, sink) in &config.sinks {
         match &sink.target {
-            SinkTarget::Http(http) => problems.extend(http_sink(effective, name, http)),
+            SinkTarget::Http(http) => {
+                problems.extend(ca_without_tls(effective, name, &http.url, http.ca_file.as_ref()));
+            }
+            SinkTarget::RemoteWrite(remote) => {
+                problems.extend(remote_write_sink(effective, name, remote));
+            }
             SinkTarget::File(file) => problems.extend(file_sink(effective, name, file, &mut files)),
             SinkTarget::Stdout(_) => {}
         }
@@ -77,11 +82,28 @@ fn absolute(effective: &Effective, key: &str, path: &Path) -> Option<Problem> {
 }
 
 /// A file of certificates for a connection that has none is a mistake in one of the two.
-fn http_sink(effective: &Effective, name: &str, http: &HttpConfig) -> Option<Problem> {
+fn ca_without_tls(
+    effective: &Effective,
+    name: &str,
+    url: &str,
+    ca_file: Option<&PathBuf>,
+) -> Option<Problem> {
     let key = format!("sinks.{name}.ca_file");
-    let text = format!("is for https:// only, and sinks.{name}.url is {:?}", http.url);
-    (http.ca_file.is_some() && !http.url.starts_with("https://"))
-        .then(|| effective.problem(&key, text))
+    let text = format!("is for https:// only, and sinks.{name}.url is {url:?}");
+    (ca_file.is_some() && !url.starts_with("https://")).then(|| effective.problem(&key, text))
+}
+
+/// A name proves nothing.
+fn remote_write_sink(
+    effective: &Effective,
+    name: &str,
+    remote: &RemoteWriteConfig,
+) -> Option<Problem> {
+    let RemoteWriteConfig { url, token, username, ca_file, .. } = remote;
+    let text = format!("needs sinks.{name}.token beside it, the password");
+    (username.is_some() && token.is_none())
+        .then(|| effective.problem(&format!("sinks.{name}.username"), text))
+        .or_else(|| ca_without_tls(effective, name, url, ca_file.as_ref()))
 }
 
 fn file_sink<'c>(

@@ -148,19 +148,34 @@ const SINKS: UserTable = UserTable {
     path: "sinks.*",
     doc: "Where records go. There can be several, with names of your own; each goes on \
              where it was, as long as its name stays.",
-    examples: &[("http", "hub"), ("stdout", "console"), ("file", "archive")],
+    examples: &[
+        ("http", "hub"),
+        ("remote_write", "mimir"),
+        ("stdout", "console"),
+        ("file", "archive"),
+    ],
 };
 
 fn sink_keys() -> Vec<Key> {
-    let http = |key: Key| key.when("type", "http");
-    let file = |key: Key| key.when("type", "file");
-    vec![
+    let mut keys = vec![
         Key::new(
             "sinks.*.type",
-            Kind::Choice(&["http", "stdout", "file"]),
-            "http: a Holdfast hub. stdout: standard output. file: JSON lines.",
+            Kind::Choice(&["http", "remote_write", "stdout", "file"]),
+            "http: a Holdfast hub. remote_write: Prometheus, Mimir, Thanos, VictoriaMetrics, or any \
+             other receiver of Prometheus remote write. stdout: standard output. file: JSON lines.",
         )
         .default("http"),
+    ];
+    keys.extend(http_keys());
+    keys.extend(remote_write_keys());
+    keys.extend(stdout_and_file_keys());
+    keys.extend(delivery_keys());
+    keys
+}
+
+fn http_keys() -> Vec<Key> {
+    let http = |key: Key| key.when("type", "http");
+    vec![
         http(Key::new("sinks.*.url", Kind::Url, "Address of the hub."))
             .required()
             .example("https://hub.example:8443"),
@@ -190,6 +205,82 @@ fn sink_keys() -> Vec<Key> {
         .default("1MiB")
         .min("64KiB")
         .max("8MiB"),
+    ]
+}
+
+fn remote_write_keys() -> Vec<Key> {
+    let key = |name: &str, kind, doc: &'static str| {
+        Key::new(format!("sinks.*.{name}"), kind, doc).when("type", "remote_write")
+    };
+    vec![
+        key("url", Kind::Url, "Address of the receiver, with the path that it takes samples at.")
+            .required()
+            .example("https://mimir.example/api/v1/push"),
+        key(
+            "protocol",
+            Kind::Choice(&["auto", "1.0", "2.0"]),
+            "Version of remote write. auto: 2.0, and 1.0 with a receiver that doesn't understand it.",
+        )
+        .default("auto"),
+        key(
+            "username",
+            Kind::String,
+            "Name for basic authentication, with token as the password. Without it: token is a bearer \
+             token.",
+        )
+        .example("web-1"),
+        key("token", Kind::Secret, "What the receiver knows this agent by.")
+            .example("a long random text"),
+        key(
+            "headers",
+            Kind::Table,
+            "Further headers, such as the tenant's. They are shown by print-config: secrets go into \
+             token.",
+        )
+        .example("X-Scope-OrgID=team-a"),
+        key(
+            "ca_file",
+            Kind::Path,
+            "PEM file with the only certificates that may sign the receiver's. Without it: those of \
+             this host.",
+        )
+        .example("/etc/holdfast/ca.pem"),
+        key("timeout", Kind::Duration, "How long one request may take.")
+            .default("30s")
+            .min("1s")
+            .max("10m"),
+        key(
+            "job",
+            Kind::String,
+            "Label job of every series, as dashboards for node_exporter expect it. Empty: none.",
+        )
+        .default("node"),
+        key(
+            "instance",
+            Kind::String,
+            "Label instance of every series. Without it: the host's name at the start.",
+        )
+        .example("web-1:9100"),
+        key(
+            "external_labels",
+            Kind::Table,
+            "Labels for every series that doesn't have them itself.",
+        )
+        .example("cluster=eu-1"),
+        key(
+            "max_samples_per_request",
+            Kind::Integer,
+            "A tick of more samples goes in several requests. Less when the receiver says 413.",
+        )
+        .default("10000")
+        .min("100")
+        .max("1000000"),
+    ]
+}
+
+fn stdout_and_file_keys() -> Vec<Key> {
+    let file = |key: Key| key.when("type", "file");
+    vec![
         Key::new(
             "sinks.*.format",
             Kind::Choice(&["prometheus", "json", "pretty"]),
@@ -210,6 +301,11 @@ fn sink_keys() -> Vec<Key> {
             .default("7")
             .min("0")
             .max("10000"),
+    ]
+}
+
+fn delivery_keys() -> Vec<Key> {
+    vec![
         Key::new(
             "sinks.*.delivery",
             Kind::Choice(&["required", "best_effort"]),

@@ -120,6 +120,9 @@ pub struct SinkConfig {
 pub enum SinkTarget {
     /// A Holdfast hub.
     Http(HttpConfig),
+    /// A receiver of Prometheus remote write.
+    #[serde(rename = "remote_write")]
+    RemoteWrite(RemoteWriteConfig),
     /// Standard output.
     Stdout(StdoutConfig),
     /// A file with one JSON object a line.
@@ -140,6 +143,51 @@ pub struct HttpConfig {
     pub timeout: Duration,
     /// Bytes of records in one request, before compression. Default 1MiB.
     pub max_bytes_per_request: Size,
+}
+
+/// A receiver of Prometheus remote write.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteWriteConfig {
+    /// Whole address: `https://mimir.example/api/v1/push`.
+    pub url: String,
+    /// Version of the protocol. Default `auto`.
+    pub protocol: RemoteWriteProtocol,
+    /// Name for basic authentication, with the token as the password.
+    pub username: Option<String>,
+    /// A bearer token, or that password.
+    pub token: Option<Secret>,
+    /// Further headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// A PEM file with the certificates that sign the receiver's; without one, the system's count.
+    pub ca_file: Option<PathBuf>,
+    /// How long a request may take. Default 30s.
+    pub timeout: Duration,
+    /// Label `job`. Default `node`; empty: none.
+    pub job: String,
+    /// Label `instance`. Default: the host's name.
+    pub instance: Option<String>,
+    /// Labels for every series that doesn't have them itself.
+    #[serde(default)]
+    pub external_labels: BTreeMap<String, String>,
+    /// Samples in one request. Default 10000.
+    pub max_samples_per_request: u32,
+}
+
+/// Version of remote write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum RemoteWriteProtocol {
+    /// 2.0 where the receiver takes it, else 1.0.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// 1.0.
+    #[serde(rename = "1.0")]
+    V1,
+    /// 2.0.
+    #[serde(rename = "2.0")]
+    V2,
 }
 
 /// Standard output.

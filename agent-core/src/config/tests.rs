@@ -86,8 +86,8 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
     );
     check(
         "[sinks.hub]\ntype = \"htpp\"",
-        "agent.toml:2:8: sinks.hub.type: found \"htpp\", expected one of \"http\", \"stdout\", \
-         \"file\"; did you mean \"http\"?",
+        "agent.toml:2:8: sinks.hub.type: found \"htpp\", expected one of \"http\", \
+         \"remote_write\", \"stdout\", \"file\"; did you mean \"http\"?",
     );
     check(
         "[sinks.hub]",
@@ -107,6 +107,10 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
         "[sinks.hub]\nurl = \"http://a\"\nca_file = \"/a\"",
         "agent.toml:3:11: sinks.hub.ca_file: is for https:// only, and sinks.hub.url is \
          \"http://a\"",
+    );
+    check(
+        "[sinks.a]\ntype = \"remote_write\"\nurl = \"http://a\"\nusername = \"me\"",
+        "agent.toml:4:12: sinks.a.username: needs sinks.a.token beside it, the password",
     );
     check(
         "[sinks.a]\ntype = \"file\"\npath = \"out\"",
@@ -189,7 +193,8 @@ fn the_sample_means_the_defaults_and_all_of_it_can_be_used() {
             [
                 ("archive", SinkTarget::File(_)),
                 ("console", SinkTarget::Stdout(_)),
-                ("hub", SinkTarget::Http(_))
+                ("hub", SinkTarget::Http(_)),
+                ("mimir", SinkTarget::RemoteWrite(_))
             ]
         ),
         "{types:?}"
@@ -228,7 +233,11 @@ fn every_key_has_a_variable() {
         let word = if key.path == "sinks.*.type" { form } else { word };
         let mut variables = vec![("HOLDFAST_SINKS_BOX_TYPE", form)];
         match form {
-            "http" => variables.push(("HOLDFAST_SINKS_BOX_URL", "https://a")),
+            "http" | "remote_write" => {
+                variables.push(("HOLDFAST_SINKS_BOX_URL", "https://a"));
+                // a name needs it
+                variables.push(("HOLDFAST_SINKS_BOX_TOKEN", "x"));
+            }
             "file" => variables.push(("HOLDFAST_SINKS_BOX_PATH", "/a")),
             _ => {}
         }

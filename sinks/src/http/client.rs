@@ -3,7 +3,7 @@
 use std::{cell::Cell, rc::Rc};
 
 use agent_core::{SinkError, clock::Clock};
-use reqwest::{StatusCode, Url};
+use reqwest::{StatusCode, Url, header::HeaderMap};
 use serde::de::DeserializeOwned;
 use wire::api::{WORD_HEADER, Word};
 
@@ -83,8 +83,9 @@ impl Client {
         let token = token.map_err(|e| SinkError::Refused { reason: format!("{what}: {e}") })?;
         let authorization = token.map(|token| format!("Bearer {token}"));
         let heard = self.heard.get();
-        let sent =
-            self.transport.post(Post { url, content_type, authorization, heard, body }).await;
+        let headers = HeaderMap::new();
+        let post = Post { url, content_type, authorization, heard, headers, body };
+        let sent = self.transport.post(post).await;
         let reply = sent.map_err(|reason| SinkError::Transient {
             reason: format!("{what}: {reason}"),
             retry_after: None,

@@ -92,8 +92,20 @@ pub enum HttpConfigError {
 
 /// Checks a URL, and gives it a path that ends in a slash, for others to be joined to it.
 pub(crate) fn base_url(text: &str) -> Result<Url, HttpConfigError> {
+    let mut url = checked_url(text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        let reason = "has a query or a fragment".to_owned();
+        return Err(HttpConfigError::Url { url: text.to_owned(), reason });
+    }
+    let path = format!("{}/", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// Checks a URL: of HTTP, to a host, and without secrets.
+pub(crate) fn checked_url(text: &str) -> Result<Url, HttpConfigError> {
     let wrong = |reason: &str| HttpConfigError::Url { url: text.into(), reason: reason.into() };
-    let mut url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(wrong("begins with neither http:// nor https://"));
     }
@@ -103,11 +115,6 @@ pub(crate) fn base_url(text: &str) -> Result<Url, HttpConfigError> {
         let reason = "holds a name or a password: the key goes into `token`".to_owned();
         return Err(HttpConfigError::Url { url, reason });
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("has a query or a fragment"));
-    }
-    let path = format!("{}/", url.path().trim_end_matches('/'));
-    url.set_path(&path);
     Ok(url)
 }
 

@@ -43,6 +43,11 @@ pub use self::{
     heartbeat::Heartbeats,
     transport::{Post, Reply, Transport},
 };
+pub(crate) use self::{
+    config::checked_url,
+    transport::Sockets,
+    verdict::{redirected, retry_after},
+};
 
 /// Requests for one batch: each answers with the schemas of one more record. A host whose devices
 /// come and go may need one for each tick of a backlog; the rest is for the next batch.

@@ -40,6 +40,8 @@ pub struct Post {
     pub authorization: Option<String>,
     /// The hub's latest word, if there was one.
     pub heard: Option<Word>,
+    /// What else is said about it.
+    pub headers: HeaderMap,
     /// What is sent.
     pub body: Vec<u8>,
 }
@@ -72,8 +74,9 @@ impl Sockets {
 
 impl Transport for Sockets {
     fn post(&self, request: Post) -> BoxFuture<'_, Result<Reply, String>> {
-        let Post { url, content_type, authorization, heard, body } = request;
-        let request = self.http.post(url).header(CONTENT_TYPE, content_type).body(body);
+        let Post { url, content_type, authorization, heard, headers, body } = request;
+        let request = self.http.post(url).headers(headers).header(CONTENT_TYPE, content_type);
+        let request = request.body(body);
         let request = match heard {
             Some(word) => request.header(HEARD_HEADER, word.to_string()),
             None => request,

@@ -77,7 +77,8 @@ fn said(status: StatusCode, body: Option<&ErrorBody>) -> String {
     format!("{}: {message}", status.as_u16())
 }
 
-fn redirected(headers: &HeaderMap) -> String {
+/// Where a redirect leads: it isn't followed.
+pub(crate) fn redirected(headers: &HeaderMap) -> String {
     let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
     match location {
         Some(location) => format!(": redirects to {location}, set `url` to where the hub is"),
@@ -86,7 +87,7 @@ fn redirected(headers: &HeaderMap) -> String {
 }
 
 /// Seconds, or an HTTP date (RFC 9110, 10.2.3); anything else is as if it weren't there.
-fn retry_after(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),

@@ -27,7 +27,9 @@ mod verdict;
 use std::sync::{Arc, Mutex};
 
 use agent_core::{
-    Batch, BatchLimits, Sink, SinkError, clock::Clock, sink::{BoxFuture, LogRecord},
+    Batch, BatchLimits, Sink, SinkError,
+    clock::Clock,
+    sink::{BoxFuture, LogRecord},
 };
 use remote_write::{Sample, Version};
 use wire::{EncodedSchema, StreamId};
@@ -111,7 +113,7 @@ impl RemoteWriteSink {
             return Err(error);
         }
         // Only a backlog can be refused as old when it is sent again: a single record is the newest.
-        let is_backlog = batch.records.len() > 1;
+        let is_backlog = batch.records.len() > 1 || batch.bytes() >= LIMITS.bytes;
         let mut taken = None;
         for record in &batch.records {
             match (self.deliver_one(batch, record, is_backlog).await, taken) {
@@ -133,7 +135,8 @@ impl RemoteWriteSink {
         is_backlog: bool,
     ) -> Result<(), SinkError> {
         let seq = record.seq;
-        let Joined::Metrics { time_ms, schemas, values } = decode_record(record, &batch.schemas)?.body
+        let Joined::Metrics { time_ms, schemas, values } =
+            decode_record(record, &batch.schemas)?.body
         else {
             return Ok(());
         };

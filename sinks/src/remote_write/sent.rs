@@ -71,12 +71,7 @@ fn read(path: &Path) -> Option<(StreamId, u64)> {
     Some((stream.parse().ok()?, seq.parse().ok()?))
 }
 
-fn write(
-    open: &mut Option<File>,
-    path: &Path,
-    stream_id: StreamId,
-    seq: u64,
-) -> io::Result<()> {
+fn write(open: &mut Option<File>, path: &Path, stream_id: StreamId, seq: u64) -> io::Result<()> {
     let file = match open {
         Some(file) => file,
         None => {

@@ -78,8 +78,10 @@ mod tests {
         Arc::clone(samples.finish().0)
     }
 
-    /// Ticks at one time each, of schemas; what ends with them, by collector.
-    fn check(ticks: &[(i64, &[&Arc<EncodedSchema>], &[&str])]) {
+    /// A tick: its time in seconds, its schemas, and what ends with it, by collector.
+    type Step<'a> = (i64, &'a [&'a Arc<EncodedSchema>], &'a [&'a str]);
+
+    fn check(ticks: &[Step<'_>]) {
         let intervals = [("slow".to_owned(), Duration::from_secs(60))].into();
         let mut series = Series::new(intervals);
         for (time_s, schemas, expected) in ticks {

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use agent_core::SinkError;
-use remote_write::content::{self, Written};
 use remote_write::Version;
+use remote_write::content::{self, Written};
 
 use crate::http::{Reply, redirected, retry_after};
 
@@ -52,6 +52,8 @@ pub(super) struct Asked<'a> {
     pub(super) version: Version,
     /// Whether another version may be tried.
     pub(super) may_fall_back: bool,
+    /// Whether the receiver has taken nothing so far.
+    pub(super) is_first_contact: bool,
     /// Samples in it.
     pub(super) samples: usize,
 }
@@ -62,11 +64,13 @@ pub(super) fn judge(asked: &Asked<'_>, reply: &Reply, now_ms: i64) -> Result<(),
     let written = Written::read(|name| reply.headers.get(name)?.to_str().ok());
     let reason = || words(asked, reply, written);
     let refused = |advice: &str| Trouble::Refused { reason: format!("{}{advice}", reason()) };
-    if asked.version == Version::V2 && content::understands_only_v1(status, written) {
+    if asked.version == Version::V2 && is_v1_receiver(asked, status, written) {
         return Err(if asked.may_fall_back {
             Trouble::SpeaksOnlyV1
         } else {
-            refused(": it doesn't understand remote write 2.0, set `protocol` to \"auto\" or \"1.0\"")
+            refused(
+                ": it doesn't understand remote write 2.0, set `protocol` to \"auto\" or \"1.0\"",
+            )
         });
     }
     Err(match status {
@@ -78,7 +82,7 @@ pub(super) fn judge(asked: &Asked<'_>, reply: &Reply, now_ms: i64) -> Result<(),
             reason: reason(),
             retry_after: retry_after(&reply.headers, now_ms),
         },
-        401 => refused(": set `token`, or `username` and `password`"),
+        401 => refused(": set `token`, and `username` if it asks for a password"),
         403 => refused(": this agent may not write there, check its credentials"),
         404 | 405 => refused(
             ": nobody takes remote write there, check the path of `url` (Prometheus: /api/v1/write, \
@@ -87,6 +91,13 @@ pub(super) fn judge(asked: &Asked<'_>, reply: &Reply, now_ms: i64) -> Result<(),
         300..400 => refused(&redirected(&reply.headers)),
         _ => refused(": check that `url` leads to a receiver of remote write"),
     })
+}
+
+/// One of 1.0 may also take a 2.0 message for a bad one; one of 2.0 always says what it wrote.
+fn is_v1_receiver(asked: &Asked<'_>, status: u16, written: Option<Written>) -> bool {
+    let is_confused =
+        status == 400 && written.is_none() && asked.is_first_contact && asked.may_fall_back;
+    is_confused || content::understands_only_v1(status, written)
 }
 
 /// A receiver that takes a request and says that it wrote less contradicts itself.
@@ -135,7 +146,9 @@ mod tests {
             headers: headers.collect(),
             body: body.into(),
         };
-        let asked = Asked { what: "POST x", version, may_fall_back: true, samples: 3 };
+        let is_first_contact = body == "first contact";
+        let may_fall_back = body != "must be 2.0";
+        let asked = Asked { what: "POST x", version, may_fall_back, is_first_contact, samples: 3 };
         match judge(&asked, &reply, 0) {
             Ok(()) => "taken".to_owned(),
             Err(trouble) => format!("{trouble:?}"),
@@ -150,7 +163,12 @@ mod tests {
         };
         check(200, &[], "ignored", "taken");
         check(204, &[], "", "taken");
-        check(400, &[], "out of order \"sample\"\n", r#"Invalid { reason: "POST x: 400 Bad Request: out of order"#);
+        check(
+            400,
+            &[],
+            "out of order \"sample\"\n",
+            r#"Invalid { reason: "POST x: 400 Bad Request: out of order"#,
+        );
         check(409, &[], "", "Invalid");
         check(422, &[], "", "Invalid");
         check(413, &[], "", "TooLarge");
@@ -158,7 +176,7 @@ mod tests {
         check(408, &[], "", "Transient");
         check(500, &[], "", "Transient");
         check(503, &[], "", "retry_after: None");
-        check(401, &[], "", "set `token`, or `username` and `password`");
+        check(401, &[], "", "set `token`, and `username` if it asks for a password");
         check(403, &[], "", "check its credentials");
         check(404, &[], "", "check the path of `url`");
         check(302, &[("location", "https://b/")], "", "redirects to https://b/");
@@ -171,15 +189,18 @@ mod tests {
         const SAMPLES: &str = content::SAMPLES_WRITTEN_HEADER;
         const LOWER: &str = "x-prometheus-remote-write-samples-written";
         assert!(SAMPLES.eq_ignore_ascii_case(LOWER));
-        let check = |status, headers: &[(&'static str, &'static str)], expected: &str| {
-            let found = verdict(Version::V2, status, headers, "");
+        let check = |status, headers: &[(&'static str, &'static str)], body, expected: &str| {
+            let found = verdict(Version::V2, status, headers, body);
             assert!(found.contains(expected), "{status}: expected {expected:?} in {found:?}");
         };
-        check(204, &[(LOWER, "3")], "taken");
-        check(204, &[], "SpeaksOnlyV1");
-        check(415, &[], "SpeaksOnlyV1");
-        check(204, &[(LOWER, "2")], "2 of 3 samples written");
-        check(400, &[(LOWER, "2")], "(2 of 3 samples written)");
-        check(400, &[], "Invalid");
+        check(204, &[(LOWER, "3")], "", "taken");
+        check(204, &[], "", "SpeaksOnlyV1");
+        check(415, &[], "", "SpeaksOnlyV1");
+        check(415, &[], "must be 2.0", "set `protocol` to");
+        check(204, &[(LOWER, "2")], "", "2 of 3 samples written");
+        check(400, &[(LOWER, "2")], "", "(2 of 3 samples written)");
+        check(400, &[], "", "Invalid");
+        check(400, &[], "first contact", "SpeaksOnlyV1");
+        check(400, &[(LOWER, "0")], "first contact", "Invalid");
     }
 }
