@@ -2,17 +2,22 @@
 //!
 //! To open an attribute costs several times what it costs to read it, so an [`Attribute`] is opened once
 //! and read from offset 0 from then on. Large machines have thousands of them while a process has a
-//! thousand descriptors: [`KEPT_MAX`] stay open in all collectors together, the others are opened, read
-//! and closed. When a kept one fails (its device went and came back), it is opened again; but one that
-//! its device refuses to a fresh descriptor too (the speed of an interface that is down) is only asked
-//! again.
+//! thousand descriptors, so not all stay open: [`OWN_MAX`] of each collector do, and beyond these as many
+//! as have a place among [`SHARED_MAX`], of which no collector takes more than half. A host with fifty
+//! interfaces so leaves its sensors theirs. The others are opened, read and closed.
+//!
+//! When a kept one fails (its device went and came back), it is opened again; but one that its device
+//! refuses to a fresh descriptor too (the speed of an interface that is down) is only asked again.
 
 use std::{
     fs::File,
     io::{self, ErrorKind},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use agent_core::{Metric, Samples};
@@ -20,29 +25,41 @@ use nix::errno::Errno;
 
 use crate::sysfs::number;
 
-/// Attributes that stay open, of all collectors together: a quarter of what the service may open.
-const KEPT_MAX: usize = 256;
+/// Attributes of one collector that stay open whatever the others have: with all collectors that read
+/// attributes, a quarter of what the service may open.
+const OWN_MAX: usize = 16;
+/// Those beyond, of all collectors together: another quarter.
+const SHARED_MAX: usize = 256;
+/// Those of them that one collector may have.
+const SHARED_EACH_MAX: usize = SHARED_MAX / 2;
 /// A page: the kernel gives an attribute no more.
 const PAGE_BYTES: usize = 4 << 10;
 
-/// How many stay open now.
-static KEPT: AtomicUsize = AtomicUsize::new(0);
+/// How many stay open beyond what collectors have of their own.
+static SHARED: AtomicUsize = AtomicUsize::new(0);
 
-/// What attributes are read into.
+/// What the attributes of one collector are read into, and how many of them stay open.
 #[derive(Debug)]
 pub(crate) struct Page {
     bytes: Vec<u8>,
     length: usize,
     lossy: String,
+    places: Arc<Places>,
 }
 
 impl Default for Page {
     fn default() -> Self {
-        Self { bytes: vec![0; PAGE_BYTES], length: 0, lossy: String::new() }
+        Self::sharing(&SHARED)
     }
 }
 
 impl Page {
+    fn sharing(shared: &'static AtomicUsize) -> Self {
+        let places =
+            Arc::new(Places { own: AtomicUsize::new(0), beyond: AtomicUsize::new(0), shared });
+        Self { bytes: vec![0; PAGE_BYTES], length: 0, lossy: String::new(), places }
+    }
+
     /// One read is the whole attribute: the kernel writes it anew at offset 0, into a page.
     fn fill(&mut self, file: &File) -> io::Result<()> {
         self.length = 0;
@@ -70,21 +87,53 @@ impl Page {
     }
 }
 
+/// How many attributes of one collector stay open.
+#[derive(Debug)]
+struct Places {
+    /// Of its own.
+    own: AtomicUsize,
+    /// Beyond those.
+    beyond: AtomicUsize,
+    /// Beyond those, of all collectors.
+    shared: &'static AtomicUsize,
+}
+
 /// A place among those that stay open, given back when it is dropped.
 #[derive(Debug)]
-struct Place(&'static AtomicUsize);
+struct Place {
+    places: Arc<Places>,
+    is_own: bool,
+}
 
 impl Place {
-    fn take(kept: &'static AtomicUsize) -> Option<Self> {
-        let more = |count: usize| (count < KEPT_MAX).then_some(count + 1);
-        kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(kept))
+    fn take(places: &Arc<Places>) -> Option<Self> {
+        let place = |is_own| Some(Self { places: Arc::clone(places), is_own });
+        if one_more(&places.own, OWN_MAX) {
+            return place(true);
+        }
+        if !one_more(&places.beyond, SHARED_EACH_MAX) {
+            return None;
+        }
+        if one_more(places.shared, SHARED_MAX) {
+            return place(false);
+        }
+        places.beyond.fetch_sub(1, Ordering::Relaxed);
+        None
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let Places { own, beyond, shared } = &*self.places;
+        let counts = if self.is_own { &[own][..] } else { &[beyond, shared] };
+        counts.iter().for_each(|count| _ = count.fetch_sub(1, Ordering::Relaxed));
     }
+}
+
+/// Counts one more, unless there are so many.
+fn one_more(count: &AtomicUsize, most: usize) -> bool {
+    let more = |count: usize| (count < most).then_some(count + 1);
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }
 
 /// A descriptor that stays open.
@@ -109,13 +158,12 @@ fn errno(error: &io::Error) -> Errno {
 pub(crate) struct Attribute {
     path: PathBuf,
     kept: Option<Kept>,
-    places: &'static AtomicUsize,
 }
 
 impl Attribute {
     /// The attribute of that path; it is opened when it is first read.
     pub(crate) const fn new(path: PathBuf) -> Self {
-        Self { path, kept: None, places: &KEPT }
+        Self { path, kept: None }
     }
 
     /// Where it is.
@@ -140,7 +188,7 @@ impl Attribute {
         let answer = page.fill(&file);
         let refused = answer.as_ref().err().map(errno);
         if refused != Some(GONE) {
-            let place = Place::take(self.places);
+            let place = Place::take(&page.places);
             self.kept = place.map(|place| Kept { file, refused, _place: place });
         }
         answer.map(|()| page.text())
@@ -302,21 +350,44 @@ mod tests {
         assert_eq!(attribute.read(&mut page).unwrap(), "1000");
     }
 
+    /// So many attributes of one collector.
+    struct Many {
+        attributes: Vec<Attribute>,
+        page: Page,
+    }
+
+    impl Many {
+        /// All of them are read, some from a kept descriptor; how many that is.
+        fn read(&mut self) -> usize {
+            let Self { attributes, page } = self;
+            assert!(attributes.iter_mut().all(|attribute| attribute.number(page) == Some(7.0)));
+            attributes.iter().filter(|attribute| attribute.kept.is_some()).count()
+        }
+    }
+
     #[test]
-    fn no_more_than_so_many_stay_open() {
-        static PLACES: AtomicUsize = AtomicUsize::new(0);
+    fn no_collector_takes_the_places_of_the_others() {
+        static SHARED: AtomicUsize = AtomicUsize::new(0);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("energy_uj");
         fs::write(&path, "7").unwrap();
-        let mut page = Page::default();
-        let one = || Attribute { places: &PLACES, ..Attribute::new(path.clone()) };
-        let mut many: Vec<_> = (0..KEPT_MAX + 3).map(|_| one()).collect();
+        let many = |count: usize| Many {
+            attributes: (0..count).map(|_| Attribute::new(path.clone())).collect(),
+            page: Page::sharing(&SHARED),
+        };
+        let most = OWN_MAX + SHARED_EACH_MAX;
+        let (mut interfaces, mut sensors, mut zones) = (many(400), many(400), many(400));
+        // twice: the second time from kept descriptors
         for _ in 0..2 {
-            assert!(many.iter_mut().all(|attribute| attribute.number(&mut page) == Some(7.0)));
-            assert_eq!(many.iter().filter(|a| a.kept.is_some()).count(), KEPT_MAX);
+            assert_eq!(interfaces.read(), most);
+            assert_eq!(sensors.read(), most, "as many as the one that came before");
+            assert_eq!(zones.read(), OWN_MAX, "its own are there for a third");
         }
-        drop(many);
-        assert_eq!(PLACES.load(Ordering::Relaxed), 0);
+        assert_eq!(SHARED.load(Ordering::Relaxed), SHARED_MAX);
+        drop(interfaces);
+        assert_eq!(zones.read(), most, "what another gave back");
+        drop((sensors, zones));
+        assert_eq!(SHARED.load(Ordering::Relaxed), 0);
     }
 
     #[test]
