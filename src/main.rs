@@ -19,9 +19,12 @@ use std::{
 use agent_core::{config::Config, wal::inspect::InspectError};
 use anyhow::Result;
 use clap::Parser as _;
-use settings::{Loaded, Problems};
+use settings::{Effective, Loaded, Problems};
 
-use crate::cli::{Arguments, Command};
+use crate::{
+    assemble::Choice,
+    cli::{Arguments, Command},
+};
 
 /// Version of the agent, as it tells the hub.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -58,7 +61,7 @@ fn execute(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::CheckConfig => check::run(arguments)?,
         Command::PrintConfig => {
-            let effective = load(arguments)?.effective;
+            let effective = in_force(load(arguments)?);
             io::stdout().write_all(effective.to_toml().as_bytes())?;
         }
         Command::Wal { command } => return wal::run(arguments, command),
@@ -79,6 +82,19 @@ fn load(arguments: &Arguments) -> Result<Loaded<Config>, Problems> {
     });
     Problems::check(filter.into_iter().chain(option).collect())?;
     Ok(loaded)
+}
+
+/// Every value, and what this host makes of the defaults.
+fn in_force(loaded: Loaded<Config>) -> Effective {
+    let Loaded { config, mut effective } = loaded;
+    let Choice { environment, unfit, .. } = Choice::of(&config);
+    for (why, names) in unfit {
+        let why = format!("off by default on this host, {environment}: {why}");
+        for name in names {
+            effective.put_here(&format!("collectors.{name}.enabled"), false, &why);
+        }
+    }
+    effective
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

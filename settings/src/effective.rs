@@ -14,6 +14,8 @@ use crate::{Place, Problem, Reload, key::number, secret::REDACTED};
 pub enum Origin {
     /// It is the key's default.
     Default,
+    /// What the default comes to here, and why.
+    Here(String),
     /// It was given there.
     Given(Place),
 }
@@ -23,7 +25,7 @@ impl Origin {
     #[must_use]
     pub fn place(&self) -> Place {
         match self {
-            Self::Default => Place::Everywhere,
+            Self::Default | Self::Here(_) => Place::Everywhere,
             Self::Given(place) => place.clone(),
         }
     }
@@ -101,7 +103,19 @@ impl Effective {
     /// Whether the value at a path was given, by whatever layer.
     #[must_use]
     pub fn is_given(&self, path: &str) -> bool {
-        self.get(path).is_some_and(|setting| setting.origin != Origin::Default)
+        self.get(path).is_some_and(|setting| matches!(setting.origin, Origin::Given(_)))
+    }
+
+    /// Puts what a default comes to here in its place: for what the machine decides, and no key says. A
+    /// value that was given stays.
+    pub fn put_here(&mut self, path: &str, value: bool, why: &str) {
+        let is_it = |setting: &&mut Setting| {
+            setting.path == path && !matches!(setting.origin, Origin::Given(_))
+        };
+        if let Some(setting) = self.settings.iter_mut().find(is_it) {
+            setting.value = Value::Boolean(value);
+            setting.origin = Origin::Here(why.to_owned());
+        }
     }
 
     /// A problem with the value at a path, or with a table; placed where it was given. For checks that
@@ -174,6 +188,7 @@ impl Setting {
         let (_, name) = split(&self.path);
         let origin = match &self.origin {
             Origin::Default => "default".to_owned(),
+            Origin::Here(why) => why.clone(),
             Origin::Given(place) => place.to_string(),
         };
         let comment = if self.is_secret { "# " } else { "" };
