@@ -11,6 +11,7 @@ use agent_core::{
     Samples,
     clock::{Clock as _, SystemClock},
     config::Config,
+    doubles::Doubles,
     runner::Runner,
     telemetry::{self, Telemetry},
 };
@@ -38,8 +39,13 @@ pub(crate) fn run(config: &Config, format: Format) -> Result<()> {
 
     let telemetry = Telemetry::default();
     let mut collected = Vec::new();
-    for report in runner.reports() {
+    let mut reports: Vec<_> = runner.reports().collect();
+    Doubles::default().settle(&mut reports);
+    for report in reports {
         telemetry.record(report.name, report.outcome, report.duration);
+        if report.gives_way {
+            telemetry.left_out(report.name, report.left_out);
+        }
         match report.samples {
             Some(samples) => {
                 let remarks = samples.remarks();

@@ -164,10 +164,47 @@ fn what_cannot_be_right_here_is_off_and_told() {
     let said = text(&agent(&[&["check-config"][..], &flag].concat(), &[HUB, on]).stdout);
     assert!(said.contains("thermal_zone") && !said.contains("dmi"), "{said}");
 
+    let page = text(&agent(&[&["print-config"][..], &flag].concat(), &[HUB, on]).stdout);
+    let enabled = |name: &str| {
+        let table = page.split(&format!("[collectors.{name}]\n")).nth(1).unwrap();
+        table.lines().find(|line| line.starts_with("enabled = ")).unwrap().to_owned()
+    };
+    assert_eq!(enabled("dmi"), "enabled = true  # HOLDFAST_COLLECTORS_DMI_ENABLED");
+    assert_eq!(enabled("cpu"), "enabled = true  # default");
+    let off = enabled("thermal_zone");
+    let expected = "enabled = false  # off by default on this host, a container (systemd-nspawn)";
+    assert!(off.starts_with(expected), "{off}");
+    assert!(off.contains("tell of hardware that isn't its own"), "{off}");
+    // it can be read again
+    let file = directory.path().join("agent.toml");
+    fs::write(&file, &page).unwrap();
+    let again = agent(&["check-config", "-c", file.to_str().unwrap()], &[]);
+    assert!(again.status.success(), "{again:?}");
+
     let output = agent(&[&["once"][..], &flag].concat(), &[on]);
     let (page, said) = (text(&output.stdout), text(&output.stderr));
     assert!(said.contains("off here unless switched on"), "{said}");
     assert!(page.contains(r#"node_scrape_collector_success{collector="dmi"}"#));
     assert!(!page.contains(r#"collector="thermal_zone""#));
     assert!(page.contains(r#"container="systemd-nspawn""#), "the metric tells too");
+}
+
+#[test]
+fn a_file_does_not_put_a_series_into_the_tick_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = directory.path().to_str().unwrap();
+    let prom = "node_load1 99\nnode_load1{host=\"other\"} 98\nholdfast_agent_ticks_total 1\n";
+    fs::write(directory.path().join("copied.prom"), prom).unwrap();
+    let output = agent(&["once"], &[("HOLDFAST_COLLECTORS_TEXTFILE_DIRECTORY", files)]);
+    let (page, said) = (text(&output.stdout), text(&output.stderr));
+    let count = |start: &str| page.lines().filter(|line| line.starts_with(start)).count();
+    assert_eq!((count("node_load1 "), count("node_load1 99")), (1, 0), "{page}");
+    assert_eq!(count("node_load1{host=\"other\"} 98"), 1, "{page}");
+    assert_eq!(count("holdfast_agent_ticks_total"), 0, "{page}");
+    assert_eq!(count("holdfast_collector_series_left_out{collector=\"textfile\"} 1"), 1, "{page}");
+    assert!(
+        said.contains("1 series that another collector has: node_load1{} is loadavg's"),
+        "{said}"
+    );
+    assert!(said.contains("holdfast_agent_ticks_total is the agent's own"), "{said}");
 }

@@ -19,6 +19,7 @@ use wire::{
 use crate::{
     builder::Builder,
     clock::{Clock, SystemClock, millis},
+    doubles::Doubles,
     gaps,
     identity::{self, IdentityError},
     lives::Lives,
@@ -44,6 +45,7 @@ pub struct Agent {
     telemetry: Rc<Telemetry>,
     quarantine: Rc<Quarantine>,
     own_samples: Samples,
+    doubles: Doubles,
     encoder: TickEncoder,
     /// Over reloads, for the threads that hang in it; with the schedule while a plan is carried out.
     runner: Runner,
@@ -150,6 +152,7 @@ impl Agent {
             telemetry: Rc::default(),
             quarantine: Rc::new(Quarantine::below(&options.data_dir)),
             own_samples: Samples::new(telemetry::COLLECTOR),
+            doubles: Doubles::default(),
             encoder: TickEncoder::new(),
             runner: Runner::default(),
             pending: Pending::new(options.pending_bytes_max),
@@ -263,6 +266,7 @@ impl Agent {
             plan.collectors.iter().filter_map(|one| Some((one.name.as_str(), one.interval?))),
         );
         self.news.forget_but(&collectors);
+        self.doubles = Doubles::default();
         Ok(())
     }
 
@@ -349,8 +353,13 @@ impl Agent {
     /// One record of everything that was collected, and of the agent itself.
     fn encode(&mut self, runner: &mut Runner, time_ms: i64) -> OwnedRecord {
         let mut schemas = Vec::new();
-        for report in runner.reports() {
+        let mut reports: Vec<_> = runner.reports().collect();
+        self.doubles.settle(&mut reports);
+        for report in reports {
             self.telemetry.record(report.name, report.outcome, report.duration);
+            if report.gives_way {
+                self.telemetry.left_out(report.name, report.left_out);
+            }
             let mut remarks = String::new();
             if let Some(samples) = report.samples {
                 let pushed = push(&mut self.encoder, &mut schemas, samples);

@@ -16,6 +16,12 @@ pub trait Collector: Send {
     /// [`CollectError::Unavailable`] when this machine has none of it; [`CollectError::Failed`] when
     /// something that should be readable was not.
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError>;
+
+    /// Whether it passes on what others say, under names that may be those of another collector: each of
+    /// its series that another one has too is left out of the tick, and said.
+    fn gives_way(&self) -> bool {
+        false
+    }
 }
 
 /// Why a collector has nothing to say.

@@ -4,7 +4,7 @@
 //! replays the log in order to each [`Sink`], which acknowledges what it durably holds.
 //!
 //! - [`collector`], [`samples`], [`roots`]: what a collector is, what it fills, where it reads.
-//! - [`runner`], [`ticker`]: collectors in isolation, on time.
+//! - [`runner`], [`ticker`], [`doubles`]: collectors in isolation, on time, and no series twice.
 //! - [`wal`], [`pending`]: the write-ahead log, and what waits while it refuses.
 //! - [`sink`], [`shipper`], [`quarantine`]: what a sink is, and how records reach it; [`rate`],
 //!   [`retry`], [`wake`]: how fast, and when again after a failure.
@@ -24,6 +24,7 @@ pub mod builder;
 pub mod clock;
 pub mod collector;
 pub mod config;
+pub mod doubles;
 pub mod gaps;
 pub mod identity;
 pub mod life;

@@ -91,6 +91,10 @@ pub struct Report<'a> {
     pub duration: Duration,
     /// What it filled, if [`Outcome::Collected`].
     pub samples: Option<&'a mut Samples>,
+    /// As [`Collector::gives_way`] has it.
+    pub gives_way: bool,
+    /// Series that [`Doubles`](crate::doubles::Doubles) took out of it.
+    pub left_out: usize,
 }
 
 struct Slot {
@@ -107,12 +111,13 @@ struct Slot {
     absent: u32,
     /// Whether this tick is one of its own.
     is_due: bool,
+    gives_way: bool,
 }
 
 impl Slot {
     fn new(index: usize, renewal: u64, planned: PlannedCollector) -> Self {
         let PlannedCollector { name, interval, collector } = planned;
-        let samples = Samples::new(&name);
+        let (samples, gives_way) = (Samples::new(&name), collector.gives_way());
         let job = Job { name: name.clone(), index, renewal, collector, samples };
         Self {
             name,
@@ -123,6 +128,7 @@ impl Slot {
             ran_ms: None,
             absent: 0,
             is_due: false,
+            gives_way,
         }
     }
 
@@ -242,8 +248,8 @@ impl Runner {
                 Outcome::Collected => slot.job.as_mut().map(|job| &mut job.samples),
                 _ => None,
             };
-            let (outcome, duration) = (&slot.outcome, slot.duration);
-            Report { name: &slot.name, outcome, duration, samples }
+            let (outcome, duration, gives_way) = (&slot.outcome, slot.duration, slot.gives_way);
+            Report { name: &slot.name, outcome, duration, samples, gives_way, left_out: 0 }
         })
     }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use wire::{CodecError, EncodedSchema, Family, MetricKind, Schema, Series, limits};
+use wire::{CodecError, EncodedSchema, Family, MetricKind, Schema, SchemaId, Series, limits};
 
 /// A metric as a collector names it. Most are constants; names can also be made while parsing
 /// (`node_memory_<field>_bytes`).
@@ -56,6 +56,20 @@ pub struct Samples {
     remarks: Vec<String>,
     /// Remarks beyond those.
     remarks_more: usize,
+    /// What is there without some series, if there was ever such a tick.
+    without: Option<Without>,
+}
+
+/// Samples that some series are left out of.
+#[derive(Debug)]
+struct Without {
+    /// Of this tick.
+    is_now: bool,
+    /// Of that schema, at these places.
+    of: SchemaId,
+    places: Vec<usize>,
+    schema: Arc<EncodedSchema>,
+    values: Vec<f64>,
 }
 
 /// Remarks of one tick that are kept; the others are counted.
@@ -69,7 +83,16 @@ impl Samples {
         let known = EncodedSchema::new(schema);
         let fault = known.check().err();
         let (values, remarks) = (Vec::new(), Vec::new());
-        Self { known, matched: 0, building: None, values, fault, remarks, remarks_more: 0 }
+        Self {
+            known,
+            matched: 0,
+            building: None,
+            values,
+            fault,
+            remarks,
+            remarks_more: 0,
+            without: None,
+        }
     }
 
     /// Forgets the values, to be filled anew; what is known of the series stays.
@@ -79,6 +102,32 @@ impl Samples {
         self.values.clear();
         self.remarks.clear();
         self.remarks_more = 0;
+        if let Some(without) = &mut self.without {
+            without.is_now = false;
+        }
+    }
+
+    /// Leaves series out of what [`Samples::finish`] gives, by their places in it, until the next
+    /// [`Samples::clear`].
+    pub fn leave_out(&mut self, places: &[usize]) {
+        self.finish();
+        let (of, values) = (self.known.id, &self.values);
+        let is_left = |place: &usize| places.binary_search(place).is_err();
+        let left = (0..values.len()).filter(is_left);
+        match &mut self.without {
+            Some(without) if without.of == of && without.places == places => {
+                without.values.clear();
+                without.values.extend(left.map(|place| values[place]));
+                without.is_now = true;
+            }
+            without => {
+                let series = left.clone().map(|place| self.known.schema.series[place].clone());
+                let schema = Schema { series: series.collect(), ..self.known.schema.clone() };
+                let values = left.map(|place| values[place]).collect();
+                let (schema, places) = (EncodedSchema::new(compact(schema)), places.to_vec());
+                *without = Some(Without { is_now: true, of, places, schema, values });
+            }
+        }
     }
 
     /// Says what this tick goes without although the collector succeeds: a file of many that can't be
@@ -144,7 +193,10 @@ impl Samples {
             self.known = EncodedSchema::new(schema);
             self.fault = self.known.check().err();
         }
-        (&self.known, &self.values)
+        match &self.without {
+            Some(without) if without.is_now => (&without.schema, &without.values),
+            _ => (&self.known, &self.values),
+        }
     }
 
     /// What is wrong with the series that [`Samples::finish`] gave: a name that is none, a bound of
@@ -178,6 +230,22 @@ fn prefix(schema: &Schema, series: usize) -> Schema {
         families: schema.families[..families].to_vec(),
         series,
     }
+}
+
+/// Without families that have no series.
+fn compact(schema: Schema) -> Schema {
+    let mut places = vec![None; schema.families.len()];
+    let mut families = Vec::new();
+    let mut series = schema.series;
+    for one in &mut series {
+        let family = one.family as usize;
+        one.family = *places[family].get_or_insert_with(|| {
+            families.push(schema.families[family].clone());
+            // at most as many as before
+            families.len() as u32 - 1
+        });
+    }
+    Schema { collector: schema.collector, families, series }
 }
 
 fn add_series(schema: &mut Schema, metric: &Metric<'_>, labels: &[(&str, &str)]) {
@@ -257,6 +325,27 @@ mod tests {
         check("test", "node_load1", None);
         check("my-app", "node_load1", Some("collector name \"my-app\""));
         check("test", "node load", Some("metric name \"node load\""));
+    }
+
+    #[test]
+    fn series_are_left_out_for_one_tick() {
+        let mut samples = Samples::new("test");
+        let mut check = |devices: &[&str], places: &[usize], expected: &[f64]| {
+            tick(&mut samples, devices);
+            samples.leave_out(places);
+            let (schema, values) = samples.finish();
+            assert_eq!(values, expected);
+            assert_eq!(schema.schema.series.len(), values.len());
+            assert_eq!(EncodedSchema::from_payload(&schema.payload), Ok(Arc::clone(schema)));
+            Arc::clone(schema)
+        };
+        let first = check(&["a", "b"], &[0], &[1.0, 2.0]);
+        assert_eq!(first.schema.families.len(), 1);
+        assert!(Arc::ptr_eq(&check(&["a", "b"], &[0], &[1.0, 2.0]), &first));
+        check(&["a", "b", "c"], &[0, 2], &[1.0, 3.0]);
+        check(&["a"], &[0, 1], &[]);
+        let (whole, values) = tick(&mut samples, &["a"]);
+        assert_eq!((whole.schema.series.len(), values.len()), (2, 2));
     }
 
     #[test]

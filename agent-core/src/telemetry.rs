@@ -68,6 +68,8 @@ struct CollectorStats {
     stuck: bool,
     failures: u64,
     timeouts: u64,
+    /// Of one that gives way.
+    left_out: Option<usize>,
 }
 
 /// Counters of one sink.
@@ -112,6 +114,8 @@ metrics! {
         "Time between two runs of a collector that has an interval of its own; in between, what is told of it is told of its last run.";
     COLLECTOR_FAILURES: counter "holdfast_agent_collector_failures_total",
         "Runs of the collector that failed.";
+    COLLECTOR_LEFT_OUT: gauge "holdfast_collector_series_left_out",
+        "Series of the collector that are left out because another collector has them too.";
     COLLECTOR_TIMEOUTS: counter "holdfast_agent_collector_timeouts_total",
         "Ticks that went without the collector because it was beyond its deadline.";
     BUILD_INFO: gauge "holdfast_agent_build_info",
@@ -179,6 +183,13 @@ impl Telemetry {
         stats.timeouts += u64::from(stats.stuck);
     }
 
+    /// So many series of a collector were left out because another one has them too.
+    pub fn left_out(&self, name: &str, series: usize) {
+        if let Some(stats) = self.collectors.borrow_mut().get_mut(name) {
+            stats.left_out = Some(series);
+        }
+    }
+
     /// The counters of a sink, made on first use and kept over reloads.
     pub fn sink(&self, name: &str) -> Rc<SinkStats> {
         Rc::clone(self.sinks.borrow_mut().entry(name.to_owned()).or_default())
@@ -224,6 +235,11 @@ impl Telemetry {
         each(&COLLECTOR_STUCK, |stats| flag(stats.stuck));
         each(&COLLECTOR_FAILURES, |stats| count(stats.failures));
         each(&COLLECTOR_TIMEOUTS, |stats| count(stats.timeouts));
+        for (name, stats) in collectors.iter() {
+            if let Some(series) = stats.left_out {
+                out.push(&COLLECTOR_LEFT_OUT, &[("collector", name)], count(series as u64));
+            }
+        }
         for (name, interval) in self.intervals.borrow().iter() {
             out.push(&COLLECTOR_INTERVAL, &[("collector", name)], interval.as_secs_f64());
         }

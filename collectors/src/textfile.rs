@@ -6,7 +6,8 @@
 //!
 //! Where files disagree, the first one by name stands. A series that is there twice is taken once; a
 //! metric with another type than before is left out. node_exporter does the same but says so only in its
-//! log; it also leaves out a metric with another help text than before, which is no reason to lose it.
+//! log; it also leaves out a metric with another help text than before, which is no reason to lose it. A
+//! series that another collector has too gives way to that one: there a scrape fails of it.
 //!
 //! Files are read every tick and parsed again only when one of them changed, so a directory that rests
 //! costs its reads. Write a file under another name and rename it; one that is cut off is left out.
@@ -50,6 +51,9 @@ const ERROR: Metric<'_> = Metric::gauge(
     "1 if there was an error opening or reading a file, 0 otherwise",
 );
 
+/// How names begin that are this collector's, or that the agent has of itself.
+const OWN: [&str; 5] =
+    [MTIME.name, ERROR.name, "node_scrape_collector_", "holdfast_agent_", "holdfast_collector_"];
 /// Files beyond this are left out.
 const FILES_MAX: usize = 256;
 /// Bytes of all files together: 10 000 series are about 1 MiB.
@@ -122,6 +126,10 @@ impl Collector for Textfile {
         errors.clone().for_each(|error| out.remark(error));
         out.push(&ERROR, &[], f64::from(u8::from(errors.count() > 0)));
         Ok(())
+    }
+
+    fn gives_way(&self) -> bool {
+        self.directories.is_some()
     }
 }
 
@@ -251,8 +259,8 @@ struct Merging {
 impl Merging {
     fn add(&mut self, file: &str, families: Vec<Family>) {
         for family in families {
-            if [MTIME.name, ERROR.name].contains(&family.name.as_str()) {
-                self.leave_out(file, &format!("{} is the collector's own", family.name));
+            if OWN.iter().any(|own| family.name.starts_with(own)) {
+                self.leave_out(file, &format!("{} is the agent's own", family.name));
                 continue;
             }
             let families = &mut self.merged.families;

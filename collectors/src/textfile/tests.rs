@@ -110,7 +110,7 @@ fn where_files_disagree_the_first_one_stands() {
         "a.prom: a{x=\"1\"} is there twice: the first one stands; \
          b.prom: a{x=\"1\"} is there twice: the first one stands; \
          b.prom: b is gauge here, untyped in a.prom; \
-         c.prom: node_textfile_scrape_error is the collector's own",
+         c.prom: node_textfile_scrape_error is the agent's own",
         "a{x=1} untyped 1 Late.\na{x=2} untyped 4 Late.\na{} untyped 6 Late.\n\
          b{} untyped 1 Metric read from a.prom\n\
          node_textfile_mtime_seconds{file=a.prom} gauge … M\n\
