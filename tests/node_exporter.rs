@@ -7,6 +7,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
+#[path = "system_bus/peer.rs"]
+mod peer;
+
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write as _},
@@ -17,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent_core::Roots;
+use agent_core::{Roots, collector::OptionSpec};
 
 const PROGRAM: &str = "prometheus-node-exporter";
 const VERSION: &str = "version 1.5.0";
@@ -48,6 +51,7 @@ const THEIRS_ONLY: &[(&str, &str)] = &[
 const OURS_ONLY: &[(&str, &str)] = &[
     ("{device=\"\",fstype=\"tmpfs\"", NAMELESS),
     ("holdfast_", "what the agent says of itself"),
+    ("node_systemd_virtualization_info", "later versions have it"),
     ("node_md_degraded", "later versions have it"),
     ("node_md_raid_disks", "later versions have it"),
     ("backup_bytes_total{set=\"mail\"}", EMPTY),
@@ -108,6 +112,8 @@ const LAST_BITS: f64 = 1e-12;
 
 /// Collectors whose options came to the exporter after this version.
 const LATER_OPTIONS: [&str; 1] = ["interrupts"];
+/// Options that only we have.
+const OUR_OPTIONS: [&str; 1] = ["bus_address"];
 
 /// Families that both have with another type or help, and why.
 const FAMILIES: &[(&str, &str)] =
@@ -125,7 +131,21 @@ fn this_host_reads_the_same() {
     let names = collectors::REGISTRY.iter().map(|line| line.name);
     let shared = names.filter(|name| collectors::node_exporter_default(name).is_some());
     let all: Vec<_> = shared.collect();
-    check(&Setup { roots: Roots::default(), names: &all, options: &[], flags: &[] });
+    check(&Setup { roots: Roots::default(), names: &all, ..Setup::default() });
+}
+
+#[test]
+fn units_and_sessions_read_the_same() {
+    let Some(bus) = peer::PrivateBus::start() else { return };
+    let on = || "true".to_owned();
+    let options = [
+        ("systemd", "enable_task_metrics", on()),
+        ("systemd", "enable_restarts_metrics", on()),
+        ("systemd", "enable_start_time_metrics", on()),
+        ("systemd", "unit_exclude", r".+\.(device|scope)".to_owned()),
+    ];
+    let names = ["logind", "systemd"];
+    check(&Setup { names: &names, options: &options, bus: bus.address(), ..Setup::default() });
 }
 
 #[test]
@@ -199,11 +219,12 @@ fn other_machines_read_the_same() {
             ("cpu", "info_flags_include", "^(aes|avx.*)$".repeat(usize::from(tree == "large"))),
             ("cpu", "info_bugs_include", "^spectre".repeat(usize::from(tree == "large"))),
         ];
-        check(&Setup { roots, names: &names, options: &options, flags: &flags });
+        check(&Setup { roots, names: &names, options: &options, flags: &flags, bus: "" });
     }
 }
 
 /// What both sides read, and how.
+#[derive(Default)]
 struct Setup<'a> {
     roots: Roots,
     names: &'a [&'a str],
@@ -211,6 +232,8 @@ struct Setup<'a> {
     options: &'a [(&'a str, &'a str, String)],
     /// What only the exporter needs to be told.
     flags: &'a [String],
+    /// Address of the system bus, if it isn't this host's.
+    bus: &'a str,
 }
 
 fn check(setup: &Setup<'_>) {
@@ -288,7 +311,7 @@ fn outside(series: &str, value: f64, before: f64, after: f64) -> Option<String> 
 }
 
 /// What the real binary prints, with these collectors and no others.
-fn once(Setup { roots, names, options, .. }: &Setup<'_>) -> Answer {
+fn once(Setup { roots, names, options, bus, .. }: &Setup<'_>) -> Answer {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-agent"));
     command.arg("once").env_clear();
     command.arg("--procfs").arg(&roots.procfs);
@@ -302,6 +325,7 @@ fn once(Setup { roots, names, options, .. }: &Setup<'_>) -> Answer {
         let variable = format!("HOLDFAST_COLLECTORS_{collector}_{key}").to_uppercase();
         command.env(variable, value);
     }
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     parse(&String::from_utf8(output.stdout).unwrap())
@@ -373,6 +397,9 @@ impl Exporter {
             .arg(format!("--web.listen-address={address}"))
             .args(own_flags(setup))
             .args(setup.flags);
+        if !setup.bus.is_empty() {
+            command.env("DBUS_SYSTEM_BUS_ADDRESS", setup.bus);
+        }
         // ours is the system's zone
         command.env_remove("TZ").stdout(Stdio::null()).stderr(Stdio::null());
         let mut exporter = Self { child: command.spawn().unwrap(), address };
@@ -414,7 +441,10 @@ fn own_flags(Setup { names, options, .. }: &Setup<'_>) -> Vec<String> {
     let mut flags = vec!["--collector.disable-defaults".to_owned()];
     for line in collectors::REGISTRY.iter().filter(|line| names.contains(&line.name)) {
         flags.push(format!("--collector.{}", line.name));
-        for option in line.options.iter().filter(|_| !LATER_OPTIONS.contains(&line.name)) {
+        let theirs = |option: &&OptionSpec| {
+            !LATER_OPTIONS.contains(&line.name) && !OUR_OPTIONS.contains(&option.key)
+        };
+        for option in line.options.iter().filter(theirs) {
             let given =
                 options.iter().find(|(name, key, _)| (*name, *key) == (line.name, option.key));
             let value = given.map_or(option.default, |(_, _, value)| value);

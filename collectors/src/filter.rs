@@ -29,15 +29,46 @@ pub(crate) fn regex(context: &Context<'_>, key: &'static str) -> Result<Option<R
     if pattern.is_empty() {
         return Ok(None);
     }
-    Regex::new(pattern).map(Some).map_err(|error| {
-        let spec = context.registration.options.iter().find(|spec| spec.key == key);
-        let example = spec.map(|spec| spec.default).filter(|default| !default.is_empty());
-        let example = example.unwrap_or("^(lo|veth.*)$");
-        let reason = format!(
-            "'{pattern}' is not a regular expression ({error}): write one such as '{example}'"
-        );
-        BuildError { collector: context.registration.name, key, reason }
-    })
+    Regex::new(pattern).map(Some).map_err(|error| not_a_regex(context, key, &error))
+}
+
+fn not_a_regex(context: &Context<'_>, key: &'static str, error: &regex_lite::Error) -> BuildError {
+    let pattern = context.option(key);
+    let spec = context.registration.options.iter().find(|spec| spec.key == key);
+    let example = spec.map(|spec| spec.default).filter(|default| !default.is_empty());
+    let example = example.unwrap_or("^(lo|veth.*)$");
+    let reason =
+        format!("'{pattern}' is not a regular expression ({error}): write one such as '{example}'");
+    BuildError { collector: context.registration.name, key, reason }
+}
+
+/// Two options: names that the one matches whole, and the other doesn't.
+#[derive(Debug)]
+pub(crate) struct WholeFilter {
+    include: Regex,
+    exclude: Regex,
+}
+
+impl WholeFilter {
+    /// From the options of these keys.
+    pub(crate) fn from_options(
+        context: &Context<'_>,
+        include: &'static str,
+        exclude: &'static str,
+    ) -> Result<Self, BuildError> {
+        Ok(Self { include: whole(context, include)?, exclude: whole(context, exclude)? })
+    }
+
+    /// Whether the name counts.
+    pub(crate) fn takes(&self, name: &str) -> bool {
+        self.include.is_match(name) && !self.exclude.is_match(name)
+    }
+}
+
+/// An option as a regular expression that has to match all of a name; an empty one matches none.
+fn whole(context: &Context<'_>, key: &'static str) -> Result<Regex, BuildError> {
+    let pattern = context.option(key);
+    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| not_a_regex(context, key, &error))
 }
 
 /// `device_exclude` and `device_include`, of which only one counts.

@@ -7,11 +7,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
+mod random;
 mod trees;
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -19,10 +20,13 @@ use std::{
 use agent_core::{CollectError, Registration, Samples};
 use collectors::REGISTRY;
 
-use self::trees::{FIXTURES, Tree, tick};
+use self::{
+    random::{Random, from_env},
+    trees::{FIXTURES, Tree, tick},
+};
 
-/// They ask the kernel, not a file of a tree.
-const WITHOUT_FILES: &[&str] = &["timex", "uname"];
+/// They ask the kernel, or a service (`damaged_buses.rs`), not a file of a tree.
+const WITHOUT_FILES: &[&str] = &["logind", "systemd", "timex", "uname"];
 
 /// Numbers, and what stands where a number should.
 const ODD_WORDS: [&str; 8] = [
@@ -44,8 +48,7 @@ const LONG: usize = 70_000;
 
 #[test]
 fn damaged_files_are_named_and_never_panic() {
-    let (mut random, times) =
-        (Random(from_env("HOLDFAST_TEST_SEED")), from_env("HOLDFAST_TEST_TIMES"));
+    let (mut random, times) = (Random::from_env(), from_env("HOLDFAST_TEST_TIMES"));
     let times = usize::try_from(times).unwrap();
     let mut unread: BTreeSet<&str> = REGISTRY.iter().map(|line| line.name).collect();
     for fixture in FIXTURES {
@@ -217,30 +220,4 @@ fn replace_run(whole: &[u8], with: &str, random: &mut Random, is: fn(&u8) -> boo
     };
     let run = whole[from..].iter().take_while(|byte| is(byte)).count();
     [&whole[..from], with.as_bytes(), &whole[from + run..]].concat()
-}
-
-/// Numbers that are the same in every run (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next() as u8
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
-
-fn from_env(name: &str) -> u64 {
-    let number = env::var(name).ok();
-    number.map_or(1, |number| number.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }

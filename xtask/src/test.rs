@@ -24,6 +24,11 @@ const PEERS: &[Peer] = &[
         used_for: "comparing every shared series on this host",
     },
     Peer { program: "prometheus", package: "prometheus", used_for: "remote write from and to it" },
+    Peer {
+        program: "dbus-daemon",
+        package: "dbus-daemon",
+        used_for: "asking services over a real bus",
+    },
 ];
 
 /// Formats, lints and tests the workspace, and checks that the fuzz targets build.

@@ -121,6 +121,14 @@ const NOTES: &[Note] = &[
         ],
     },
     Note {
+        collector: "logind",
+        needs: None,
+        differences: &[
+            "what a session is (its type and class) is asked when it comes, and of eight others a tick.",
+            "at most 64 seats and 2 000 sessions; a logind that doesn't run isn't started.",
+        ],
+    },
+    Note {
         collector: "mdadm",
         needs: None,
         differences: &["`node_md_degraded` and `node_md_raid_disks` are of later versions."],
@@ -185,6 +193,18 @@ const NOTES: &[Note] = &[
         ],
     },
     Note {
+        collector: "systemd",
+        needs: None,
+        differences: &[
+            "the type of a service, and the file system of a mount, is asked when the unit is new or its state \
+             changed, and of eight others a tick: after `systemctl daemon-reload` a new type shows \
+             within minutes. There all are asked in every scrape.",
+            "at most 4 000 units have series, the first by name; what is left out is said in the log, and \
+             `node_systemd_units` counts all. A list of units beyond 16 MiB, which is some 50 000, is an error.",
+            "`node_systemd_virtualization_info` came with 1.10.",
+        ],
+    },
+    Note {
         collector: "tapestats",
         needs: None,
         differences: &["an attribute that a drive hasn't is left out; there it is 0."],
@@ -204,6 +224,10 @@ const NOTES: &[Note] = &[
         differences: &[
             "what is left out is said in the log with file and line, and a series or metric left out also \
              makes `node_textfile_scrape_error` 1.",
+            "a series that another collector has too is left out, said in the log, and counted by \
+             `holdfast_collector_series_left_out`; what that collector has stands. There the whole scrape fails. \
+             What the agent has of itself (`node_scrape_collector_…`, `holdfast_agent_…`, `holdfast_collector_…`) \
+             is left out always.",
             "of a metric with several help texts the first one is taken; there the others' series are left \
              out.",
             "labels without a value are left out; there a series has every label that another of its metric \
