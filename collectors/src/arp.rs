@@ -1,7 +1,5 @@
 //! The ARP table: `/proc/net/arp`, of the network namespace that the agent runs in.
 
-use std::collections::BTreeMap;
-
 use agent_core::{
     CollectError, Collector, Metric, Registration, Samples,
     collector::{BuildError, Context},
@@ -27,38 +25,54 @@ const ENTRIES: Metric<'_> = Metric::gauge("node_arp_entries", "ARP entries by de
 struct Arp {
     file: KeptFile,
     filter: DeviceFilter,
+    counts: Counts,
 }
+
+/// How many lines name each device, ordered by name; names stay from tick to tick.
+#[derive(Debug, Default)]
+struct Counts(Vec<(String, u64)>);
 
 fn build(context: &Context<'_>) -> Result<Box<dyn Collector>, BuildError> {
     let filter = DeviceFilter::from_options(context)?;
-    Ok(Box::new(Arp { file: KeptFile::new(context.roots.proc("net/arp")), filter }))
+    let file = KeptFile::new(context.roots.proc("net/arp"));
+    Ok(Box::new(Arp { file, filter, counts: Counts::default() }))
 }
 
 impl Collector for Arp {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         let arp = self.file.text()?;
-        let entries = parse(arp.content).map_err(|error| arp.malformed(&error))?;
-        for (device, count) in entries {
+        self.counts.read(arp.content).map_err(|error| arp.malformed(&error))?;
+        for (device, count) in &self.counts.0 {
             if self.filter.takes(device) {
-                out.push(&ENTRIES, &[("device", device)], count as f64);
+                out.push(&ENTRIES, &[("device", device)], *count as f64);
             }
         }
         Ok(())
     }
 }
 
-/// How many lines name each device, in their sixth column.
-fn parse(text: &str) -> Result<BTreeMap<&str, u64>, ParseError> {
-    const BEFORE: usize = 5;
-    let mut entries = BTreeMap::new();
-    for (index, line) in numbered(text).skip(1) {
-        let mut words = Words::new(index, line);
-        for _ in 0..BEFORE {
-            words.next();
+impl Counts {
+    /// Counts the lines of a table anew; a device is named in their sixth column.
+    fn read(&mut self, text: &str) -> Result<(), ParseError> {
+        const BEFORE: usize = 5;
+        self.0.iter_mut().for_each(|(_, count)| *count = 0);
+        for (index, line) in numbered(text).skip(1) {
+            let mut words = Words::new(index, line);
+            for _ in 0..BEFORE {
+                words.next();
+            }
+            self.add(words.word("device")?);
         }
-        *entries.entry(words.word("device")?).or_default() += 1;
+        self.0.retain(|(_, count)| *count > 0);
+        Ok(())
     }
-    Ok(entries)
+
+    fn add(&mut self, device: &str) {
+        match self.0.binary_search_by(|(known, _)| known.as_str().cmp(device)) {
+            Ok(place) => self.0[place].1 += 1,
+            Err(place) => self.0.insert(place, (device.to_owned(), 1)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -77,20 +91,25 @@ IP address       HW type     Flags       HW address            Mask     Device
 
     #[test]
     fn entries_are_counted_or_the_line_is_named() {
-        let check = |text: &str, expected: Result<&[(&str, u64)], &str>| {
-            let got = parse(text).map(|entries| entries.into_iter().collect::<Vec<_>>());
-            let expected = expected.map(<[_]>::to_vec).map_err(str::to_owned);
-            assert_eq!(got.map_err(|e| e.to_string()), expected);
+        let mut counts = Counts::default();
+        let mut check = |text: &str, expected: Result<&[(&str, u64)], &str>| {
+            let read = counts.read(text).map_err(|error| error.to_string());
+            let got = read.map(|()| {
+                counts.0.iter().map(|(device, count)| (device.as_str(), *count)).collect::<Vec<_>>()
+            });
+            assert_eq!(got, expected.map(<[_]>::to_vec).map_err(str::to_owned));
         };
         check(ARP, Ok(&[("br-lan", 1), ("eth0", 2)]));
-        check("heading\n", Ok(&[]));
+        check(ARP, Ok(&[("br-lan", 1), ("eth0", 2)]));
+        check("\n1 2 3 4 5 a\n1 2 3 4 5 eth0\n", Ok(&[("a", 1), ("eth0", 1)]));
         check("\n1 2 3 4 5\n", Err("line 2, device: missing"));
+        check("heading\n", Ok(&[]));
     }
 
     proptest! {
         #[test]
         fn any_text_is_refused_or_read(text in kernel_text(ARP)) {
-            let _ = parse(&text);
+            let _ = Counts::default().read(&text);
         }
     }
 }

@@ -11,7 +11,9 @@ use std::{
 };
 
 use agent_core::CollectError;
-use nix::{dir::Dir, errno::Errno, fcntl::OFlag, sys::stat::Mode};
+use nix::errno::Errno;
+
+use crate::directory::Directory;
 
 /// Ticks after which everything is looked up anew.
 const REDISCOVERY_TICKS: u32 = 64;
@@ -28,7 +30,7 @@ struct Listing {
 /// What is known of each device in a directory.
 pub(crate) struct Devices<T> {
     directory: PathBuf,
-    open: Option<Dir>,
+    open: Option<Directory>,
     /// What the directory held when devices were made of it.
     seen: Listing,
     /// What it holds now.
@@ -99,9 +101,7 @@ impl<T> Devices<T> {
             return Ok(());
         }
         self.open = None;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let opened = Dir::open(&self.directory, flags, Mode::empty());
-        let listed = opened.and_then(|mut open| {
+        let listed = Directory::open(&self.directory).and_then(|mut open| {
             self.fresh.read(&mut open)?;
             Ok(open)
         });
@@ -118,18 +118,13 @@ impl<T> Devices<T> {
 }
 
 impl Listing {
-    fn read(&mut self, open: &mut Dir) -> Result<(), Errno> {
+    fn read(&mut self, open: &mut Directory) -> Result<(), Errno> {
         self.names.clear();
         self.inodes.clear();
-        for entry in open.iter() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes_with_nul();
-            if !matches!(name, b".\0" | b"..\0") {
-                self.names.extend_from_slice(name);
-                self.inodes.push(entry.ino());
-            }
-        }
-        Ok(())
+        open.list(|entry| {
+            self.names.extend_from_slice(entry.name.to_bytes_with_nul());
+            self.inodes.push(entry.inode);
+        })
     }
 }
 

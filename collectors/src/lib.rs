@@ -32,6 +32,7 @@ mod cpu_topology;
 mod cpufreq;
 mod dbus;
 mod devices;
+mod directory;
 mod diskstats;
 mod dmi;
 mod edac;

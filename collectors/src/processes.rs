@@ -11,7 +11,6 @@ use agent_core::{
     collector::{BuildError, Context},
 };
 use nix::{
-    dir::Dir,
     errno::Errno,
     fcntl::{OFlag, openat},
     sys::stat::Mode,
@@ -19,6 +18,7 @@ use nix::{
 };
 
 use crate::{
+    directory::Directory,
     parse::{ParseError, Words},
     reader::KeptFile,
     states::States,
@@ -60,7 +60,7 @@ const FIELDS_BETWEEN: usize = 16;
 
 struct Processes {
     path: PathBuf,
-    directory: Option<Dir>,
+    directory: Option<Directory>,
     threads_max: KeptFile,
     pids_max: KeptFile,
     scan: Scan,
@@ -107,7 +107,7 @@ impl Collector for Processes {
         let failed = |error: Errno| CollectError::from_io(&self.path, &error.into());
         let directory = match &mut self.directory {
             Some(directory) => directory,
-            none => none.insert(open(&self.path).map_err(failed)?),
+            none => none.insert(Directory::open(&self.path).map_err(failed)?),
         };
         let scan = &mut self.scan;
         scan.all(directory).map_err(|(what, reason)| {
@@ -140,10 +140,6 @@ fn number(file: &mut KeptFile) -> Result<f64, CollectError> {
     number.map(|number| number as f64).map_err(|error| text.malformed(&error))
 }
 
-fn open(path: &std::path::Path) -> Result<Dir, Errno> {
-    Dir::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-}
-
 /// The path that is wrong, and why.
 type Wrong = (String, String);
 
@@ -163,7 +159,7 @@ impl Scan {
         }
     }
 
-    fn all(&mut self, directory: &mut Dir) -> Result<(), Wrong> {
+    fn all(&mut self, directory: &mut Directory) -> Result<(), Wrong> {
         self.states.restart();
         self.thread_states.restart();
         (self.processes, self.threads, self.reads_left) = (0, 0, READS_MAX);
@@ -176,7 +172,7 @@ impl Scan {
         scanned
     }
 
-    fn one(&mut self, directory: &Dir, pid: u32) -> Result<(), Wrong> {
+    fn one(&mut self, directory: &Directory, pid: u32) -> Result<(), Wrong> {
         let Some(stat) = self.stat(directory, pid, None)? else { return Ok(()) };
         self.processes += 1;
         self.threads += stat.threads;
@@ -189,10 +185,9 @@ impl Scan {
     }
 
     /// The threads of a process beside its first one.
-    fn other_threads(&mut self, directory: &Dir, pid: u32) -> Result<(), Wrong> {
+    fn other_threads(&mut self, directory: &Directory, pid: u32) -> Result<(), Wrong> {
         self.path(pid, "task");
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let opened = Dir::openat(directory, self.below.as_slice(), flags, Mode::empty());
+        let opened = Directory::open_at(directory, self.below.as_slice());
         let mut threads = std::mem::take(&mut self.threads_of);
         let listed = opened.and_then(|mut tasks| list(&mut tasks, &mut threads).map(|()| tasks));
         let scanned = match listed {
@@ -209,7 +204,12 @@ impl Scan {
     }
 
     /// Reads one; `None` if it went meanwhile, or isn't ours to read.
-    fn stat(&mut self, directory: &Dir, id: u32, of: Option<u32>) -> Result<Option<Stat>, Wrong> {
+    fn stat(
+        &mut self,
+        directory: &Directory,
+        id: u32,
+        of: Option<u32>,
+    ) -> Result<Option<Stat>, Wrong> {
         let wrong = |reason: String| match of {
             Some(process) => (format!("{process}/task/{id}/stat"), reason),
             None => (format!("{id}/stat"), reason),
@@ -249,18 +249,16 @@ impl Scan {
 }
 
 /// The numbers among the entries of a directory.
-fn list(directory: &mut Dir, numbers: &mut Vec<u32>) -> Result<(), Errno> {
+fn list(directory: &mut Directory, numbers: &mut Vec<u32>) -> Result<(), Errno> {
     numbers.clear();
-    for entry in directory.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
+    directory.list(|entry| {
+        let name = entry.name.to_bytes();
         if name.first().is_some_and(u8::is_ascii_digit)
             && let Ok(number) = std::str::from_utf8(name).unwrap_or_default().parse()
         {
             numbers.push(number);
         }
-    }
-    Ok(())
+    })
 }
 
 /// `17 (name) S 1 …`: the name may hold anything, also parentheses.

@@ -1,8 +1,10 @@
 //! Which control groups there are: the directories below the root, level by level.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, path::Path};
 
 use agent_core::CollectError;
+
+use crate::directory::Directory;
 
 /// Directories of version 1's controllers, of which a host has some; each has the groups below it.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "blkio", "pids"];
@@ -53,18 +55,19 @@ pub(super) fn walk(
     Ok(found)
 }
 
-/// A group may go at any time: one that can't be listed has none below it.
+/// A group may go at any time: one that can't be listed has none below it. Each has dozens of files beside
+/// the groups below it.
 fn add_children(controller: &Path, parent: &str, below: &mut Vec<String>) {
-    let Ok(entries) = fs::read_dir(controller.join(parent.trim_start_matches('/'))) else { return };
-    for entry in entries.flatten() {
-        let kind = entry.file_type().or_else(|error| match error.kind() {
-            ErrorKind::NotFound => Err(()),
-            _ => entry.metadata().map(|metadata| metadata.file_type()).map_err(drop),
-        });
-        if kind.is_ok_and(|kind| kind.is_dir()) {
-            below.push(format!("{parent}/{}", entry.file_name().to_string_lossy()));
+    let path = controller.join(parent.trim_start_matches('/'));
+    let Ok(mut directory) = Directory::open(&path) else { return };
+    let _ = directory.list(|entry| {
+        let is_group = entry
+            .is_directory
+            .unwrap_or_else(|| path.join(OsStr::from_bytes(entry.name.to_bytes())).is_dir());
+        if is_group {
+            below.push(format!("{parent}/{}", entry.name.to_string_lossy()));
         }
-    }
+    });
 }
 
 /// The container's id, where the group is named after one: `docker-<id>.scope`, `cri-containerd-<id>.scope`,

@@ -112,7 +112,7 @@ fn what_is_wrong_is_named() {
 fn reads_are_bounded() {
     let proc = Proc::new();
     proc.add("3", 'S', 1);
-    let directory = open(proc.0.path()).unwrap();
+    let directory = Directory::open(proc.0.path()).unwrap();
     let mut scan = Scan::new();
     assert!(scan.one(&directory, 3).unwrap_err().1.starts_with("more than 100000 processes"));
 }
