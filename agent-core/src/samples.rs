@@ -56,6 +56,8 @@ pub struct Samples {
     remarks: Vec<String>,
     /// Remarks beyond those.
     remarks_more: usize,
+    /// Series beyond the bound.
+    left_out: usize,
     /// What is there without some series, if there was ever such a tick.
     without: Option<Without>,
 }
@@ -91,6 +93,7 @@ impl Samples {
             fault,
             remarks,
             remarks_more: 0,
+            left_out: 0,
             without: None,
         }
     }
@@ -102,6 +105,7 @@ impl Samples {
         self.values.clear();
         self.remarks.clear();
         self.remarks_more = 0;
+        self.left_out = 0;
         if let Some(without) = &mut self.without {
             without.is_now = false;
         }
@@ -147,15 +151,23 @@ impl Samples {
         if self.remarks_more > 0 {
             text.push_str(&format!("; and {} more", self.remarks_more));
         }
+        if self.left_out > 0 {
+            let (count, most) = (self.left_out, limits::SCHEMA_SERIES_MAX);
+            let separator = if text.is_empty() { "" } else { "; " };
+            text.push_str(&format!(
+                "{separator}{count} series, for one collector has at most {most}"
+            ));
+        }
         text
     }
 
     /// Adds one sample. Labels come in ascending order of their names, as node_exporter prints them;
     /// values of labels longer than [`limits::LABEL_VALUE_BYTES_MAX`] are cut. Series beyond
-    /// [`limits::SCHEMA_SERIES_MAX`] are not taken.
+    /// [`limits::SCHEMA_SERIES_MAX`] are left out, and remarked.
     pub fn push(&mut self, metric: &Metric<'_>, labels: &[(&str, &str)], value: f64) {
         debug_assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "{}: {labels:?}", metric.name);
         if self.values.len() >= limits::SCHEMA_SERIES_MAX {
+            self.left_out += 1;
             return;
         }
         self.values.push(value);
@@ -358,6 +370,22 @@ mod tests {
         let remarks = samples.remarks();
         assert!(remarks.starts_with("file 0; file 1; "), "{remarks}");
         assert!(remarks.ends_with("; file 7; and 3 more"), "{remarks}");
+        samples.clear();
+        assert_eq!(samples.remarks(), "");
+    }
+
+    #[test]
+    fn series_beyond_the_bound_are_left_out_and_told() {
+        let mut samples = Samples::new("test");
+        for _ in 0..limits::SCHEMA_SERIES_MAX {
+            samples.push(&LOAD, &[], 1.0);
+        }
+        assert_eq!(samples.remarks(), "");
+        (0..3).for_each(|_| samples.push(&LOAD, &[], 1.0));
+        assert_eq!(samples.len(), limits::SCHEMA_SERIES_MAX);
+        assert_eq!(samples.remarks(), "3 series, for one collector has at most 50000");
+        samples.remark("a file");
+        assert_eq!(samples.remarks(), "a file; 3 series, for one collector has at most 50000");
         samples.clear();
         assert_eq!(samples.remarks(), "");
     }
