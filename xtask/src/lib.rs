@@ -9,10 +9,12 @@
 //! - [`footprint`]: what a host pays for the agent.
 //! - [`mod@promql`]: test scripts of the query language.
 //! - [`programs`]: the real binaries as child processes.
+//! - [`big_host`]: a `/proc` and `/sys` of a host of any size.
 //! - [`busy`]: a host whose ticks are large.
 //! - [`workload`]: hosts that are not there, with the values that real ones have.
 //! - [`chore`]: what chores share.
 
+pub mod big_host;
 pub mod busy;
 pub mod chore;
 pub mod demo;
