@@ -1,13 +1,11 @@
 //! `cargo xtask footprint`: what a host pays for the agent.
 //!
 //! Release binaries, this host's real data, the real log (synced) and a hub over loopback; the agent
-//! sleeps between ticks as it does on any host, because a tight loop flatters by four. CPU is what the
-//! scheduler accounts to the agent's threads (`/proc/<pid>/task/*/schedstat`), memory is the
-//! proportional set size (`/proc/<pid>/smaps_rollup`).
+//! sleeps between ticks as it does on any host, because a tight loop flatters by four.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    fs,
+    path::Path,
     process::{Command, ExitCode},
     thread,
     time::Duration,
@@ -18,7 +16,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     chore::target_dir,
     demo::build_release,
-    programs::{Agent, Binaries, Hub, wait_for},
+    programs::{Agent, Binaries, Hub, Usage, wait_for},
 };
 
 /// How long the first ticks may take: the log is made, schemas are exchanged.
@@ -39,17 +37,17 @@ pub fn run(measured_for: Duration, interval: Duration) -> Result<ExitCode> {
     wait_for(PATIENCE, || Ok((ticks(&agent) >= SETTLE_TICKS).then_some(())))?;
 
     let pid = agent.program().context("the agent runs")?.pid();
-    let (ticks_before, before) = (ticks(&agent), usage(pid)?);
+    let (ticks_before, before) = (ticks(&agent), Usage::of(pid)?);
     println!("measuring for {measured_for:?} at one tick every {interval:?} …");
     thread::sleep(measured_for);
     agent.check_running()?;
-    let (ticks_after, after) = (ticks(&agent), usage(pid)?);
+    let (ticks_after, after) = (ticks(&agent), Usage::of(pid)?);
     let series = series(&hub)?;
     agent.stop()?;
     hub.stop()?;
 
     let ticks = count(ticks_after - ticks_before);
-    let cpu_ms = (after.cpu_ns - before.cpu_ns) / 1e6 / ticks;
+    let cpu_ms = (after.cpu - before.cpu).as_secs_f64() * 1e3 / ticks;
     println!("ticks               {ticks:>10}");
     println!("series              {series:>10}");
     println!("CPU a tick          {cpu_ms:>10.3} ms");
@@ -75,36 +73,6 @@ fn stripped_bytes(path: &Path) -> Result<f64> {
     let stripped = Command::new("strip").arg("-o").arg(&copy).arg(path).status();
     let measured = if stripped.is_ok_and(|status| status.success()) { &copy } else { path };
     Ok(float(fs::metadata(measured)?.len()))
-}
-
-struct Usage {
-    cpu_ns: f64,
-    switches: f64,
-    pss_bytes: f64,
-    threads: usize,
-}
-
-fn usage(pid: u32) -> Result<Usage> {
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    let mut usage = Usage { cpu_ns: 0.0, switches: 0.0, pss_bytes: pss(&process)?, threads: 0 };
-    for task in fs::read_dir(process.join("task"))? {
-        // time on a CPU in ns, time waiting for one, times on a CPU
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        let mut fields = text.split_ascii_whitespace().map(str::parse::<f64>);
-        let mut field = || fields.next().context("schedstat is short")?.context("schedstat");
-        usage.cpu_ns += field()?;
-        field()?;
-        usage.switches += field()?;
-        usage.threads += 1;
-    }
-    Ok(usage)
-}
-
-fn pss(process: &Path) -> Result<f64> {
-    let rollup = fs::read_to_string(process.join("smaps_rollup"))?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-    Ok(kib.ok_or_else(|| io::Error::other("smaps_rollup has no Pss"))? * 1024.0)
 }
 
 /// Series of one tick: samples of the hub's newest, over its ticks.

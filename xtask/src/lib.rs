@@ -6,6 +6,7 @@
 //!   tests run the same drill.
 //! - [`torture`]: hub and agents killed again and again, with the same count; a test runs a short one.
 //! - [`mod@judge`], [`store`]: what a hub has stored, held against what agents said is durable.
+//! - [`fleet`]: what a store takes of a fleet of made-up hosts, beside other stores.
 //! - [`footprint`]: what a host pays for the agent.
 //! - [`mod@promql`]: test scripts of the query language.
 //! - [`programs`]: the real binaries as child processes.
@@ -19,6 +20,7 @@ pub mod busy;
 pub mod chore;
 pub mod demo;
 pub mod drill;
+pub mod fleet;
 pub mod footprint;
 pub mod judge;
 pub mod programs;

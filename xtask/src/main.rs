@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use xtask::{demo, footprint, promql, test, torture};
+use xtask::{demo, fleet, footprint, promql, test, torture};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Holdfast's chores")]
@@ -37,6 +37,31 @@ enum Chore {
         #[arg(long, value_name = "DIR")]
         binaries: Option<PathBuf>,
     },
+    /// A fleet of made-up hosts sends to a store, as fast as it takes it: rate, bytes, CPU, memory, answers
+    Fleet {
+        /// How many hosts
+        #[arg(long, default_value_t = 1000)]
+        hosts: u32,
+        /// Series of each
+        #[arg(long, default_value_t = 500)]
+        series: usize,
+        /// Time between two scrapes of a host
+        #[arg(long, value_parser = duration, default_value = "10s")]
+        interval: Duration,
+        /// How much time of the hosts is sent
+        #[arg(long = "for", value_parser = duration, default_value = "60s")]
+        sent_for: Duration,
+        /// Requests under way at one time
+        #[arg(long, default_value_t = 16)]
+        connections: usize,
+        /// embedded, embedded-remote-write, prometheus, victoria-metrics or postgres://…; again for
+        /// more; all that are installed unless given
+        #[arg(long = "store")]
+        stores: Vec<fleet::Kind>,
+        /// Where the binaries lie; built in release unless given
+        #[arg(long, value_name = "DIR")]
+        binaries: Option<PathBuf>,
+    },
     /// Scripts in the format of Prometheus's own tests, run against our PromQL
     Promql {
         /// For instance promql/corpus/*.test
@@ -64,6 +89,10 @@ fn main() -> ExitCode {
             torture::main(&torture::Plan { kills, seed, interval }, binaries.as_deref())
         }
         Chore::Promql { files } => promql::run(&files),
+        Chore::Fleet { hosts, series, interval, sent_for, connections, stores, binaries } => {
+            let plan = fleet::Plan { hosts, series, interval, sent_for, connections, stores };
+            fleet::run(&plan, binaries.as_deref())
+        }
         Chore::Footprint { measured_for, interval } => footprint::run(measured_for, interval),
     };
     match result {

@@ -2,6 +2,7 @@
 
 mod agent;
 mod hub;
+mod usage;
 
 use std::{
     io::{BufRead as _, BufReader, Read},
@@ -20,6 +21,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+pub use usage::Usage;
 
 /// How long a program may take to stop when told to.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use remote_write::{Encoder, Label, Metadata, Sample, Version, snappy};
 use wire::{
     AgentId, EncodedSchema, EnvelopeError, Family, InstanceId, Kind, MetricKind, Schema, Series,
     StreamId, Tick, envelope, request,
@@ -69,12 +70,15 @@ impl Host {
         self.start_ms + self.ticks.cast_signed() * self.interval_ms
     }
 
+    /// The name that it has as `instance`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The payload of its next tick.
     pub fn tick(&mut self) -> Vec<u8> {
-        self.ticks += 1;
-        self.values.iter_mut().enumerate().for_each(|(index, value)| {
-            step(index, value, &mut self.random);
-        });
+        self.step();
         let mut rest = self.values.as_slice();
         let mut blocks = Vec::with_capacity(self.schemas.len());
         for schema in &self.schemas {
@@ -94,6 +98,31 @@ impl Host {
         let record = envelope::encode(Kind::Metrics, self.ticks, &tick)?;
         let schemas = self.schemas.iter().map(AsRef::as_ref).filter(|_| self.ticks == 1);
         request::encode(&self.header(), schemas, [record.as_slice()])
+    }
+
+    /// The body of a remote write request (1.0) with its next tick, labelled as a hub labels it.
+    pub fn remote_write(&mut self) -> Vec<u8> {
+        self.step();
+        let (mut encoder, time_ms) = (Encoder::new(Version::V1), self.time_ms());
+        let series = self.schemas.iter().flat_map(|schema| schema.schema.iter());
+        for ((family, labels), value) in series.zip(&self.values) {
+            let device = labels.first().map_or("", |(_, device)| device);
+            let labels = [
+                Label::new("__name__", &family.name),
+                Label::new("device", device),
+                Label::new("instance", &self.name),
+                Label::new("job", "node"),
+            ];
+            encoder.series(&labels, &[Sample::new(time_ms, *value)], &Metadata::default());
+        }
+        snappy::compress(&encoder.finish())
+    }
+
+    fn step(&mut self) {
+        self.ticks += 1;
+        for (index, value) in self.values.iter_mut().enumerate() {
+            step(index, value, &mut self.random);
+        }
     }
 
     fn header(&self) -> request::Header {

@@ -25,6 +25,7 @@ pub struct Hub {
     binary: PathBuf,
     data_dir: PathBuf,
     token: String,
+    environment: Vec<(String, String)>,
     address: SocketAddr,
     running: Option<Running>,
 }
@@ -53,6 +54,23 @@ impl Hub {
         Self::start_at(binaries, directory, token, [127, 0, 0, 1])
     }
 
+    /// Starts a hub with more of its configuration: variables as its reference page names them.
+    ///
+    /// # Errors
+    /// As [`Hub::start`].
+    pub fn start_with(
+        binaries: &Binaries,
+        directory: &Path,
+        token: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut hub = Self::new(binaries, directory, token, [127, 0, 0, 1])?;
+        hub.environment =
+            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        hub.restart()?;
+        Ok(hub)
+    }
+
     /// Starts a hub at an address of this process's own below 127.0.0.0/8. While a hub at 127.0.0.1 is
     /// away, anybody who asks for a free port may be given its own; nobody is given one of this address.
     ///
@@ -69,15 +87,21 @@ impl Hub {
         token: &str,
         address: [u8; 4],
     ) -> Result<Self> {
-        let mut hub = Self {
+        let mut hub = Self::new(binaries, directory, token, address)?;
+        hub.restart()?;
+        Ok(hub)
+    }
+
+    fn new(binaries: &Binaries, directory: &Path, token: &str, address: [u8; 4]) -> Result<Self> {
+        let hub = Self {
             binary: binaries.hub.clone(),
             data_dir: directory.join("hub"),
             token: token.to_owned(),
+            environment: Vec::new(),
             address: SocketAddr::from((address, 0)),
             running: None,
         };
         fs::create_dir_all(&hub.data_dir)?;
-        hub.restart()?;
         Ok(hub)
     }
 
@@ -101,7 +125,8 @@ impl Hub {
             .env("HOLDFAST_HUB_DATA_DIR", &self.data_dir)
             .env("HOLDFAST_HUB_LISTEN", self.address.to_string())
             .env("AGENT_TOKEN", &self.token)
-            .env("NO_COLOR", "1");
+            .env("NO_COLOR", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut program = Program::start("holdfast-hub", &mut command, |_| ())?;
         let mut stdout = program.stdout()?;
         let (tell, first_line) = channel();
