@@ -152,5 +152,6 @@ fn damage_keeps_a_database_shut_or_makes_it_panic() {
         "{DAMAGES} flipped bits: {shut} shut, {panics} of them by a panic, {} lost",
         count(State::Lost)
     );
-    assert!(shut > DAMAGES / 4 && panics > 0, "{shut} {panics}");
+    // How many depends on how far sled's threads had come when the database was closed.
+    assert!(shut > 0 && panics > 0, "{shut} {panics}");
 }
