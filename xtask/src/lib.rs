@@ -13,11 +13,13 @@
 //! - [`big_host`]: a `/proc` and `/sys` of a host of any size.
 //! - [`busy`]: a host whose ticks are large.
 //! - [`workload`]: hosts that are not there, with the values that real ones have.
+//! - [`cluster`]: a PostgreSQL cluster of its own, for tests.
 //! - [`chore`]: what chores share.
 
 pub mod big_host;
 pub mod busy;
 pub mod chore;
+pub mod cluster;
 pub mod demo;
 pub mod drill;
 pub mod fleet;

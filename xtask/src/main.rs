@@ -62,6 +62,12 @@ enum Chore {
         #[arg(long, value_name = "DIR")]
         binaries: Option<PathBuf>,
     },
+    /// Run a command beside a PostgreSQL cluster of its own, for the tests of the hub's store
+    WithPostgres {
+        /// For instance: cargo test -p server-lite postgres
+        #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
     /// Scripts in the format of Prometheus's own tests, run against our PromQL
     Promql {
         /// For instance promql/corpus/*.test
@@ -88,6 +94,7 @@ fn main() -> ExitCode {
             let seed = seed.unwrap_or_else(torture::any_seed);
             torture::main(&torture::Plan { kills, seed, interval }, binaries.as_deref())
         }
+        Chore::WithPostgres { command } => test::with_postgres(&command),
         Chore::Promql { files } => promql::run(&files),
         Chore::Fleet { hosts, series, interval, sent_for, connections, stores, binaries } => {
             let plan = fleet::Plan { hosts, series, interval, sent_for, connections, stores };

@@ -6,9 +6,13 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use nix::unistd::geteuid;
 
-use crate::chore::{self, cargo, has};
+use crate::{
+    chore::{self, cargo, has},
+    cluster::{self, Cluster, Durability},
+};
 
 /// A program that tests use where it is there, and that a Debian package brings.
 struct Peer {
@@ -39,15 +43,55 @@ pub fn run() -> Result<ExitCode> {
     chore::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     // The end-to-end tests run the binaries: build them before, tests alone wouldn't.
     chore::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
-    chore::run(&mut cargo(&["test", "--workspace"]))?;
+    let (cluster, without) = start_cluster()?;
+    let mut tests = cargo(&["test", "--workspace"]);
+    if let Some(cluster) = &cluster {
+        tests.env(cluster::VARIABLE, cluster.url());
+    }
+    chore::run(&mut tests)?;
+    drop(cluster);
     chore::run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     chore::run(&mut cargo(&["check", "--manifest-path", "fuzz/Cargo.toml"]))?;
     let denied = check_dependencies()?;
     println!("\nall passed in {} s", begun.elapsed().as_secs());
-    for skipped in missing.into_iter().chain(denied) {
+    for skipped in missing.into_iter().chain(without).chain(denied) {
         println!("SKIPPED: {skipped}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command beside a cluster of its own.
+///
+/// # Errors
+/// When there is none to be had, or the command fails.
+pub fn with_postgres(command: &[String]) -> Result<ExitCode> {
+    let (cluster, without) = start_cluster()?;
+    let cluster = cluster.with_context(|| without.join("; "))?;
+    let (program, arguments) = command.split_first().context("no command")?;
+    chore::run(Command::new(program).args(arguments).env(cluster::VARIABLE, cluster.url()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A cluster for the tests of the hub's store, and what can't be tested without what isn't here. Root
+/// installs it: these tests are no extra.
+fn start_cluster() -> Result<(Option<Cluster>, Vec<String>)> {
+    if cluster::programs().is_none() && geteuid().is_root() {
+        install_now(cluster::PACKAGE);
+    }
+    let cluster = Cluster::start(Durability::Volatile)?;
+    let mut without = Vec::new();
+    match cluster::programs() {
+        None => without.push(format!(
+            "the hub's store in PostgreSQL: it is not here (apt-get install {})",
+            cluster::PACKAGE
+        )),
+        Some(programs) if !cluster::has_timescale(&programs) => without.push(
+            "the hub's store in TimescaleDB: the extension is not installed for this PostgreSQL"
+                .to_owned(),
+        ),
+        Some(_) => {}
+    }
+    Ok((cluster, without))
 }
 
 /// Installs missing peers in CI, where nobody minds; elsewhere says how. Returns what stays missing.
@@ -57,7 +101,11 @@ fn install_peers() -> Vec<String> {
 }
 
 fn install(package: &str) -> bool {
-    if env::var_os("CI").is_none() || !has("apt-get", &["--version"]) {
+    env::var_os("CI").is_some() && install_now(package)
+}
+
+fn install_now(package: &str) -> bool {
+    if !has("apt-get", &["--version"]) {
         return false;
     }
     let apt = |arguments: &[&str]| {
