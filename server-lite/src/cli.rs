@@ -31,6 +31,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         ready_file: Option<PathBuf>,
     },
+    /// Bring the tables of the database in database.url up to date; `run` does that too
+    Migrate,
     /// Say what is wrong with the configuration
     CheckConfig,
     /// Print the configuration in force, and where each value comes from

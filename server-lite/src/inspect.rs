@@ -1,16 +1,19 @@
 //! `holdfast-hub samples` and `audit`: the store as it lies there, for drills.
 
-use std::{
-    io::{self, BufWriter, Write as _},
-    path::Path,
-};
+use std::io::{self, BufWriter, Write as _};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use server_lite::store::{
-    Host, Labels, Selector, StoreError,
-    embedded::inspect::{self, Audit, Place},
+use server_lite::{
+    Config,
+    store::{
+        Host, Labels, Selector, Series, StoreError,
+        embedded::inspect::{self, Audit, Place, Stored},
+        postgres,
+    },
 };
+
+use crate::serve;
 
 /// A stored sample as it is printed.
 #[derive(Serialize)]
@@ -35,7 +38,7 @@ struct Audits {
 /// # Errors
 /// When the store can't be read, or nobody reads what is printed.
 pub(crate) fn samples(
-    data_dir: &Path,
+    config: &Config,
     host: Option<&str>,
     metric: &str,
     labels: &[String],
@@ -49,7 +52,7 @@ pub(crate) fn samples(
     let labels = labels.collect::<Result<_>>()?;
     let selector = Selector::metric(metric).labelled(&labels).on(host.map(Host::parse));
     let mut out = BufWriter::new(io::stdout().lock());
-    inspect::samples(data_dir, &selector, |series, stored| {
+    let each = |series: &Series, stored: &Stored| {
         let line = Line {
             host: &series.hostname,
             labels: &series.labels,
@@ -66,7 +69,13 @@ pub(crate) fn samples(
             path: "stdout".into(),
             source,
         })
-    })?;
+    };
+    match config.database.url() {
+        None => inspect::samples(&config.data_dir, &selector, each)?,
+        Some(url) => {
+            serve::runtime()?.block_on(postgres::inspect::samples(url, &selector, each))?;
+        }
+    }
     Ok(out.flush()?)
 }
 
@@ -78,8 +87,11 @@ fn number(value: f64) -> serde_json::Value {
 ///
 /// # Errors
 /// When the store can't be read, or nobody reads what is printed.
-pub(crate) fn audit(data_dir: &Path, json: bool) -> Result<()> {
-    let hosts = inspect::audit(data_dir)?;
+pub(crate) fn audit(config: &Config, json: bool) -> Result<()> {
+    let hosts = match config.database.url() {
+        None => inspect::audit(&config.data_dir)?,
+        Some(url) => serve::runtime()?.block_on(postgres::inspect::audit(url))?,
+    };
     let mut out = io::stdout().lock();
     if json {
         let text = serde_json::to_string_pretty(&Audits { hosts })?;

@@ -12,9 +12,9 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use server_lite::Config;
+use server_lite::{Config, store::postgres};
 use settings::{Loaded, Problems};
 
 use crate::cli::{Arguments, Command};
@@ -39,6 +39,7 @@ fn execute(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Command::Run { ready_file } => serve::run(load(arguments)?.config, ready_file.as_deref()),
         Command::CheckConfig => check_config(&load(arguments)?.config),
+        Command::Migrate => migrate(&load(arguments)?.config),
         Command::PrintConfig => {
             Ok(io::stdout().write_all(load(arguments)?.effective.to_toml().as_bytes())?)
         }
@@ -46,15 +47,22 @@ fn execute(arguments: &Arguments) -> Result<()> {
             Ok(writeln!(io::stdout(), "holdfast-hub {}", env!("CARGO_PKG_VERSION"))?)
         }
         Command::Samples { host, metric, labels } => {
-            let data_dir = load(arguments)?.config.data_dir;
-            inspect::samples(&data_dir, host.as_deref(), metric, labels)
+            inspect::samples(&load(arguments)?.config, host.as_deref(), metric, labels)
         }
-        Command::Audit { json } => inspect::audit(&load(arguments)?.config.data_dir, *json),
+        Command::Audit { json } => inspect::audit(&load(arguments)?.config, *json),
     }
 }
 
 fn load(arguments: &Arguments) -> Result<Loaded<Config>, Problems> {
     Config::load(arguments.inputs())
+}
+
+fn migrate(config: &Config) -> Result<()> {
+    let url = config.database.url().context(
+        "database.url is empty: the embedded store brings its file up to date when it is opened",
+    )?;
+    let done = serve::runtime()?.block_on(postgres::migrate(url))?;
+    Ok(writeln!(io::stdout(), "{done}")?)
 }
 
 /// All that `run` would refuse, without touching store or network.

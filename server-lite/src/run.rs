@@ -3,7 +3,7 @@
 //! Stopping is a drain with a deadline: no new connections, requests under way are answered; then rules
 //! and notifiers stop, within as long again; then the store commits what is queued and is closed.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -24,7 +24,7 @@ use crate::{
     presence::Presence,
     query::{QueryLimits, expression::Expressions},
     rules::{self, AlertStore, AlertStoreError, RuleMetrics, Runner, StoreSource, alert_store},
-    store::{Embedded, Retention, Store, StoreError, embedded::Options},
+    store::{Embedded, Postgres, Retention, Store, StoreError, embedded::Options, postgres},
     telemetry::Telemetry,
 };
 
@@ -111,6 +111,9 @@ fn say(address: SocketAddr, config: &Config) {
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+    if config.database.url().is_some() {
+        return open_database(config).await;
+    }
     let options = Options {
         directory: config.data_dir.clone(),
         series_per_agent: config.limits.series_per_agent.into(),
@@ -118,6 +121,23 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     };
     let opened = task::spawn_blocking(move || Embedded::open(&options)).await;
     Ok(Arc::new(opened.unwrap_or(Err(StoreError::Closed))?))
+}
+
+/// The store in a database; the states of alerts lie in the data directory all the same.
+async fn open_database(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+    let directory = &config.data_dir;
+    fs::create_dir_all(directory).map_err(|source| StoreError::Io {
+        operation: "create data directory",
+        path: directory.clone(),
+        source,
+    })?;
+    let options = postgres::Options {
+        url: config.database.url.clone(),
+        series_per_agent: config.limits.series_per_agent.into(),
+        readers: config.limits.queries as usize,
+        writers: config.database.connections as usize,
+    };
+    Ok(Arc::new(Postgres::open(&options).await?))
 }
 
 /// Makes the parts and starts what runs beside the API.
@@ -183,6 +203,10 @@ fn watch_rules(
         notifiers: notifiers.iter().map(|notifier| notifier.name().to_owned()).collect(),
         clock: Arc::clone(clock),
         metrics: Arc::clone(metrics),
+        leads: {
+            let store = Arc::clone(store);
+            Arc::new(move || store.is_leader())
+        },
         interval: config.rule_interval.get(),
         stale_after: config.rule_stale_after.get(),
     })?;

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use server_lite::Config;
 use tokio::{
     net::TcpListener,
+    runtime::Runtime,
     signal::unix::{SignalKind, signal},
 };
 
@@ -22,11 +23,19 @@ use crate::logging;
 /// When address or data directory can't be used.
 pub(crate) fn run(config: Config, ready_file: Option<&Path>) -> Result<()> {
     logging::start(&config.log.level)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let served = runtime.block_on(serve(config, ready_file));
     // The store is closed. A query or a look-up of a name that hangs must not hold up the end.
     runtime.shutdown_background();
     served
+}
+
+/// What the hub's tasks run on.
+///
+/// # Errors
+/// When the system gives no threads.
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 async fn serve(config: Config, ready_file: Option<&Path>) -> Result<()> {

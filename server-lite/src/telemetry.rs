@@ -105,6 +105,7 @@ impl Telemetry {
 fn store_to(store: &StoreStats, page: &mut Page) {
     let counters = [
         ("commits", "Transactions.", store.commits as f64),
+        ("failures", "Transactions that failed: nothing of them is stored.", store.failures as f64),
         ("commit_seconds", "Time spent in transactions.", store.commit_seconds),
         ("sealed_samples", "Samples sealed into columns.", store.sealed_samples as f64),
         ("sealed_bytes", "Bytes of the columns they became.", store.sealed_bytes as f64),

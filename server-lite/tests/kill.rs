@@ -1,194 +1,25 @@
 //! The real binary is killed with SIGKILL while agents send, again and again: whatever it had
 //! acknowledged is there, once, in order, and what it had not is taken when it is sent again.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    thread,
-};
+mod killed;
 
-use serde_json::Value;
-use wire::{
-    AgentId, EncodedSchema, Family, InstanceId, Kind, MetricKind, Schema, Series, StreamId, Tick,
-    api::IngestReply, envelope, request,
-};
+use std::sync::{Arc, atomic::AtomicU64};
 
-const AGENTS: u8 = 4;
+use killed::{AGENTS, Home, check, live_and_die, run_hub};
+
 const KILLS: u64 = 6;
 /// Records acknowledged between two kills; enough for the sealer to be at work.
 const RECORDS_A_LIFE: u64 = 400;
-/// Records of one request: sealing is due every few requests.
-const RECORDS_A_REQUEST: u64 = 10;
-const SERIES: usize = 3;
-
-struct Hub {
-    child: Child,
-    url: String,
-}
-
-impl Hub {
-    fn start(data_dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast-hub"))
-            .args(["run", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir)
-            .env("RUST_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start the hub");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("its output");
-        BufReader::new(stdout).read_line(&mut line).expect("its first line");
-        let url = line.trim().strip_prefix("listening on ").expect("where it listens").to_owned();
-        Self { child, url }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().expect("kill the hub");
-        self.child.wait().expect("wait for the hub");
-    }
-}
-
-fn schema() -> Arc<EncodedSchema> {
-    let series =
-        (0..SERIES).map(|n| Series { family: 0, labels: vec![("n".into(), n.to_string())] });
-    EncodedSchema::new(Schema {
-        collector: "test".into(),
-        families: vec![Family {
-            name: "killed".into(),
-            kind: MetricKind::Gauge,
-            help: String::new(),
-        }],
-        series: series.collect(),
-    })
-}
-
-/// Of today: what is older than the hub's retention goes when it is sealed.
-static START_MS: LazyLock<i64> = LazyLock::new(|| server_lite::clock::system()());
-
-fn time_of(seq: u64) -> i64 {
-    *START_MS + seq.cast_signed()
-}
-
-/// What every series of a record has to hold.
-fn value_of(agent: u8, seq: u64) -> f64 {
-    f64::from(agent) * 1e6 + seq as f64
-}
-
-fn body(agent: u8, first: u64) -> Vec<u8> {
-    let schema = schema();
-    let header = request::Header {
-        agent_id: AgentId::from_bytes([agent; 16]),
-        instance_id: InstanceId::from_bytes([agent; 16]),
-        stream_id: StreamId::from_bytes([agent; 16]),
-        hostname: format!("host-{agent}"),
-        agent_version: "test".into(),
-        sent_ms: 0,
-        last_seq: None,
-    };
-    let record = |seq| {
-        let tick = Tick::encode(time_of(seq), &[(schema.id, &[value_of(agent, seq); SERIES])]);
-        envelope::encode(Kind::Metrics, seq, &tick).expect("small")
-    };
-    let records: Vec<Vec<u8>> = (first..first + RECORDS_A_REQUEST).map(record).collect();
-    request::encode(&header, [&*schema], records.iter().map(Vec::as_slice)).expect("small")
-}
-
-/// Sends until the hub is gone; what it acknowledged last.
-fn send_until_gone(agent: u8, url: &str, acked: &AtomicU64) {
-    let client = ureq::Agent::new_with_defaults();
-    let mut next = acked.load(SeqCst) + 1;
-    loop {
-        let sent = client
-            .post(format!("{url}/api/v1/ingest"))
-            .content_type(request::CONTENT_TYPE)
-            .send(body(agent, next))
-            .and_then(|mut answer| answer.body_mut().read_to_string());
-        let Ok(text) = sent else { return };
-        let reply: IngestReply = serde_json::from_str(&text).expect("a reply");
-        assert_eq!(reply.need_schemas, []);
-        assert!(reply.acked_seq >= acked.load(SeqCst), "an acknowledgement is never taken back");
-        acked.store(reply.acked_seq, SeqCst);
-        next = reply.acked_seq + 1;
-    }
-}
-
-/// One life of the hub: agents send until each has been given so many acknowledgements, then SIGKILL.
-fn live_and_die(data_dir: &Path, acked: &[Arc<AtomicU64>], until: u64) {
-    let hub = Hub::start(data_dir);
-    let senders: Vec<_> = (1..=AGENTS)
-        .zip(acked)
-        .map(|(agent, acked)| {
-            let (url, acked) = (hub.url.clone(), Arc::clone(acked));
-            thread::spawn(move || send_until_gone(agent, &url, &acked))
-        })
-        .collect();
-    while acked.iter().any(|acked| acked.load(SeqCst) < until) {
-        assert!(!senders.iter().any(thread::JoinHandle::is_finished), "a sender gave up early");
-        thread::yield_now();
-    }
-    hub.kill();
-    for sender in senders {
-        sender.join().expect("a sender");
-    }
-}
-
-fn run_hub(data_dir: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_holdfast-hub"))
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(data_dir)
-        .output()
-        .expect("run the hub");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
-}
-
-/// Every stored record of an agent, as often as it is stored; each series has to hold the same.
-fn stored(data_dir: &Path, agent: u8) -> Vec<u64> {
-    let host = format!("host-{agent}");
-    let lines = run_hub(data_dir, &["samples", "--host", &host, "--metric", "killed"]);
-    let mut series = vec![Vec::new(); SERIES];
-    for line in lines.lines() {
-        let sample: Value = serde_json::from_str(line).expect("JSON");
-        let seq = sample["seq"].as_u64().expect("a number");
-        assert_eq!(sample["time_ms"].as_i64(), Some(time_of(seq)));
-        assert_eq!(sample["value"].as_f64(), Some(value_of(agent, seq)));
-        let n: usize = sample["labels"]["n"].as_str().and_then(|n| n.parse().ok()).expect("n");
-        series[n].push(seq);
-    }
-    assert!(series.iter().all(|one| *one == series[0]), "the series of {host} differ");
-    series.swap_remove(0)
-}
 
 #[test]
 fn what_was_acknowledged_is_there_once_and_in_order() {
     let directory = tempfile::tempdir().expect("temporary directory");
-    let data_dir = directory.path().join("data");
+    let home = Home { data_dir: &directory.path().join("data"), database: "" };
     let acked: Vec<Arc<AtomicU64>> = (0..AGENTS).map(|_| Arc::default()).collect();
     for life in 1..=KILLS {
-        live_and_die(&data_dir, &acked, life * RECORDS_A_LIFE);
-        for (agent, acked) in (1..=AGENTS).zip(&acked) {
-            let found = stored(&data_dir, agent);
-            let last = found.len() as u64;
-            let expected: Vec<u64> = (1..=last).collect();
-            assert_eq!(found, expected, "agent {agent} after kill {life}");
-            let (acked, most) = (acked.load(SeqCst), acked.load(SeqCst) + RECORDS_A_REQUEST);
-            assert!((acked..=most).contains(&last), "{last} stored, {acked} acknowledged");
-        }
+        live_and_die(home, &acked, life * RECORDS_A_LIFE);
+        check(home, &acked, &format!("kill {life}"));
     }
-    let audit: Value =
-        serde_json::from_str(&run_hub(&data_dir, &["audit", "--json"])).expect("JSON");
-    for host in audit["hosts"].as_array().expect("hosts") {
-        for fault in ["duplicates", "doubled", "out_of_order", "time_backwards", "gaps", "damaged"]
-        {
-            assert_eq!(host[fault], 0, "{fault} of {host}");
-        }
-    }
-    let lines = run_hub(&data_dir, &["samples", "--metric", "killed"]);
+    let lines = run_hub(home, &["samples", "--metric", "killed"]);
     assert!(lines.contains("\"where\":\"block\""), "some of it was sealed meanwhile");
 }

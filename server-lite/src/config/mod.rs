@@ -17,8 +17,11 @@ use serde::Deserialize;
 use settings::{Duration, Flag, Layers, Loaded, Problem, Problems, Secret, Size, Source};
 
 use crate::{
-    api::prometheus::query::STEPS_MAX, notify::NotifyConfig, query::expression::Bounds,
-    rules::Rules, store::Retention,
+    api::prometheus::query::STEPS_MAX,
+    notify::NotifyConfig,
+    query::expression::Bounds,
+    rules::Rules,
+    store::{Retention, postgres},
 };
 
 pub use keys::{keys, reference, sample};
@@ -41,6 +44,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the store lies. Default `/var/lib/holdfast-hub`.
     pub data_dir: PathBuf,
+    /// A database in place of the embedded store.
+    pub database: DatabaseConfig,
     /// How long stopping may take. Default 20s.
     pub shutdown_deadline: Duration,
     /// Who may speak to the hub.
@@ -61,6 +66,24 @@ pub struct Config {
     pub rules: Rules,
     /// Who is told.
     pub notify: NotifyConfig,
+}
+
+/// A database in place of the embedded store.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// Where it is; empty for the embedded store. Default empty.
+    pub url: Secret,
+    /// Transactions at one time that store requests. Default 2.
+    pub connections: u32,
+}
+
+impl DatabaseConfig {
+    /// Where it is, if there is one.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        Some(self.url.expose()).filter(|url| !url.is_empty())
+    }
 }
 
 /// Who may speak to the hub.
@@ -219,5 +242,7 @@ fn problems(loaded: &Loaded<Config>) -> Vec<Problem> {
         );
         loaded.effective.problem(&format!("retention.{}", coarser.0), text)
     });
-    open.into_iter().chain(retention).collect()
+    let database = config.database.url().and_then(|url| postgres::check_url(url).err());
+    let database = database.map(|text| loaded.effective.problem("database.url", text));
+    open.into_iter().chain(retention).chain(database).collect()
 }

@@ -51,6 +51,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Where counts go.
     pub metrics: Arc<RuleMetrics>,
+    /// Whether this hub, of all that share a store, evaluates: a round in which it doesn't changes nothing.
+    pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Time between two rounds.
     pub interval: Duration,
     /// Age from which a series without newer samples is unknown.
@@ -94,6 +96,9 @@ impl Runner {
 
     /// One round.
     pub(crate) async fn round(&mut self) {
+        if !(self.parts.leads)() {
+            return;
+        }
         let now_ms = (self.parts.clock)();
         let mut changes = self.states.orphans(&self.parts.rules, now_ms);
         for rule in &self.parts.rules {

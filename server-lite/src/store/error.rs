@@ -68,6 +68,9 @@ pub enum StoreError {
         /// What was found, and what would be right.
         found: String,
     },
+    /// The database is none that this hub can use: what was found, and what would be right.
+    #[error("{0}")]
+    Unusable(String),
     /// What was stored doesn't read back.
     #[error("damaged {what}: {detail}")]
     Damaged {

@@ -13,7 +13,8 @@
 //!   ledger.
 //!
 //! A store knows nothing of HTTP and never asks for the time. One conformance suite runs over every
-//! implementation: [`embedded`] is SQLite and compressed columns in one directory.
+//! implementation: [`embedded`] is SQLite and compressed columns in one directory, [`mod@postgres`] a
+//! database that several hubs may share.
 
 mod admission;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub mod embedded;
 mod error;
 mod holes;
 mod incoming;
+pub mod postgres;
 mod retention;
 pub mod rollup;
 mod rows;
@@ -43,6 +45,7 @@ use wire::{AgentId, Family, GapReason, SchemaId, StreamId, request::Request};
 
 pub use embedded::Embedded;
 pub use error::{IngestError, StoreError};
+pub use postgres::Postgres;
 pub use retention::Retention;
 pub use rollup::{RollupRequest, Rollups};
 pub use samples::{Chunk, ReadRequest, Readable, Samples};
@@ -159,6 +162,11 @@ pub trait Store: Reader {
     /// # Errors
     /// [`StoreError`] when it can't be done; it goes on with the next call.
     fn maintain(&self, now_ms: i64, keep: Retention) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Whether this hub, of all that share the store, keeps house and evaluates rules.
+    fn is_leader(&self) -> bool {
+        true
+    }
 
     /// Figures for the hub's own metrics.
     fn stats(&self) -> StoreStats;
@@ -335,6 +343,8 @@ pub struct StoreStats {
     pub commit_seconds: f64,
     /// The longest of them, in seconds.
     pub commit_seconds_max: f64,
+    /// Of these, how many failed: nothing of them is stored.
+    pub failures: u64,
     /// Requests waiting to be written.
     pub queued: u64,
     /// Agents known.

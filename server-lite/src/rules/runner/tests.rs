@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex,
-        atomic::{AtomicI64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
     },
 };
 
@@ -70,6 +70,8 @@ struct Bench {
     source: Arc<Samples>,
     now_ms: Arc<AtomicI64>,
     metrics: Arc<RuleMetrics>,
+    /// Another hub leads.
+    follows: Arc<AtomicBool>,
 }
 
 impl Bench {
@@ -79,6 +81,7 @@ impl Bench {
             source: Arc::default(),
             now_ms: Arc::default(),
             metrics: Arc::default(),
+            follows: Arc::default(),
         }
     }
 
@@ -96,6 +99,10 @@ impl Bench {
             notifiers: vec!["log".to_owned()],
             clock: Arc::new(move || now_ms.load(SeqCst)),
             metrics: Arc::clone(&self.metrics),
+            leads: {
+                let follows = Arc::clone(&self.follows);
+                Arc::new(move || !follows.load(SeqCst))
+            },
             interval: INTERVAL_DEFAULT,
             stale_after: STALE_AFTER_DEFAULT,
         })
@@ -137,6 +144,19 @@ impl Bench {
 
 const BUSY: &str = "name = 'busy'\nmetric = 'load'\nop = '>'\nthreshold = 4\nfor = '1m'\n";
 const FULL: &str = "name = 'full'\nmetric = 'disk'\nop = '<'\nthreshold = 4\n";
+
+#[tokio::test]
+async fn while_another_hub_leads_nothing_is_evaluated() {
+    let bench = Bench::new();
+    let mut hub = bench.start(&[FULL]);
+    bench.set("disk", Answer::Samples(vec![(1_000, 1.0)]));
+    bench.follows.store(true, SeqCst);
+    bench.round(&mut hub, 1).await;
+    assert_eq!(bench.queued(), [""; 0]);
+    bench.follows.store(false, SeqCst);
+    bench.round(&mut hub, 1).await;
+    assert_eq!(bench.queued(), ["firing"]);
+}
 
 #[tokio::test]
 async fn a_restart_neither_forgets_nor_repeats() {

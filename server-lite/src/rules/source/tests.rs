@@ -78,6 +78,7 @@ async fn what_an_agent_sends_makes_a_rule_fire() {
         notifiers: vec!["log".to_owned()],
         clock: Arc::new(move || *clock.lock().unwrap()),
         metrics: Arc::default(),
+        leads: Arc::new(|| true),
         interval: INTERVAL_DEFAULT,
         stale_after: STALE_AFTER_DEFAULT,
     })

@@ -44,6 +44,8 @@ pub enum Place {
     Head,
     /// In a sealed block.
     Block,
+    /// In a table of a database.
+    Table,
 }
 
 /// What an audit found of one agent.
@@ -159,7 +161,8 @@ fn audit_agent(connection: &Connection, agent: &crate::store::Agent) -> Result<A
     Ok(audit)
 }
 
-fn audit_stream(
+/// What an audit says of a stream with these ticks.
+pub(crate) fn audit_stream(
     stream: &crate::store::StreamState,
     ticks: &BTreeMap<StreamId, BTreeMap<u64, i64>>,
 ) -> StreamAudit {
@@ -178,7 +181,7 @@ fn audit_stream(
 
 /// What was seen of one series so far.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     records: BTreeSet<(StreamId, u64)>,
     /// After a clock jump all times are new to the stream.
     times: BTreeSet<(Option<(StreamId, usize)>, i64)>,
@@ -186,7 +189,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn look(&mut self, stored: &Stored, jumps: &Jumps, audit: &mut Audit) {
+    /// Looks at the next one.
+    pub(crate) fn look(&mut self, stored: &Stored, jumps: &Jumps, audit: &mut Audit) {
         audit.samples += 1;
         audit.doubled += u64::from(!self.records.insert((stored.stream_id, stored.seq)));
         let jumped = jumps.get(&stored.stream_id).map_or(0, |seqs| {
@@ -205,7 +209,7 @@ impl Seen {
 }
 
 /// The records that tell of clock jumps, in order.
-type Jumps = HashMap<StreamId, Vec<u64>>;
+pub(crate) type Jumps = HashMap<StreamId, Vec<u64>>;
 
 fn jumps(connection: &Connection, agent: AgentId) -> rusqlite::Result<Jumps> {
     let mut jumps = Jumps::new();

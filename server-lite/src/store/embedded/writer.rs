@@ -188,6 +188,7 @@ impl Thread {
             }
             Err(error) => {
                 let changes = group.answers.len();
+                self.counters.failures.add(1);
                 tracing::error!(error, changes, "store could not commit");
             }
         }

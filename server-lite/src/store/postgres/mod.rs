@@ -1,0 +1,382 @@
+//! The store in PostgreSQL, with TimescaleDB where it is there and its licence allows it.
+//!
+//! ```text
+//! request ─▶ writer of its agent ─▶ one transaction a group: agents locked, acked_seq, ledger, series,
+//!                                   ticks and samples by COPY ─▶ answers after the commit
+//! ```
+//!
+//! Several hubs may share one database. What makes that right is the row of the agent: whoever stores
+//! something of it locks that row, and what a hub remembers holds only while the row's count of changes is
+//! the same. One hub leads: it keeps house.
+//!
+//! - `address`, `tls`, `connect`: where the database is, and what kind it is. `migrate`: its tables.
+//! - `writer`: groups of requests. `apply`: what one changes. `flush`: how it is written. `state`: what is
+//!   remembered of agents. `series`, `schemas`, `sums`, `ledger`: parts of that. `days`: partitions.
+//! - `read`, `select`: queries. `retain`: what goes when it is old. `leader`: which hub does that.
+//! - `inspect`: the store as it lies there, for drills.
+//!
+//! Rollups are reckoned from samples when they are asked for, and nothing is kept longer than these.
+//!
+//! A database that goes away fails what is under way, and no more: every call asks for a connection anew.
+
+mod address;
+mod apply;
+mod change;
+mod connect;
+mod counters;
+mod days;
+mod flush;
+pub mod inspect;
+mod leader;
+mod ledger;
+mod migrate;
+mod read;
+mod retain;
+mod schemas;
+mod select;
+mod series;
+mod state;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod writer;
+
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
+
+use deadpool_postgres::Pool;
+use settings::Secret;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use wire::Family;
+
+use self::{
+    connect::{Purpose, Server, database, get, pool},
+    counters::Counters,
+    days::Days,
+    leader::Leader,
+    migrate::{Layout, Migrated},
+    retain::House,
+    state::Known,
+    writer::{Job, QUEUE_MAX, Writer},
+};
+use super::{
+    Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
+    Retention, Samples, Seen, Selector, Series, Store, StoreError, StoreStats,
+};
+
+/// Readers at one time beside queries: rules are evaluated one after the other.
+const READERS_APART: usize = 2;
+/// Connections for housekeeping and small changes.
+const BESIDE: usize = 2;
+/// Chunks that may wait for whoever reads them.
+const CHUNKS_QUEUED: usize = 64;
+
+/// How a database is used.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it is: `postgres://user@host/database`.
+    pub url: Secret,
+    /// Series stored of one agent; samples of more are counted and not stored.
+    pub series_per_agent: u64,
+    /// Queries at one time.
+    pub readers: usize,
+    /// Transactions at one time that store requests.
+    pub writers: usize,
+}
+
+impl Options {
+    /// Defaults for a database.
+    #[must_use]
+    pub fn new(url: &str) -> Self {
+        Self { url: Secret::new(url), series_per_agent: 100_000, readers: 4, writers: 2 }
+    }
+}
+
+/// What is wrong with the address of a database, if anything is.
+///
+/// # Errors
+/// What was found and what would be right; never its password.
+pub fn check_url(url: &str) -> Result<(), String> {
+    address::read(url).map(|_| ())
+}
+
+/// Brings a database's tables up to date; says what was found and done.
+///
+/// # Errors
+/// [`StoreError`]: it can't be reached or used, or its tables are of a newer hub.
+pub async fn migrate(url: &str) -> Result<String, StoreError> {
+    let address = address::read(url).map_err(unusable)?;
+    let pool = pool(&address, Purpose::Keep, 1)?;
+    let (server, Migrated { from, to, layout }) = prepare(&pool).await?;
+    let layout = match layout {
+        Layout::Partitions => "partitions by day",
+        Layout::Hypertable => "a hypertable in columns",
+    };
+    let done = if from == to {
+        format!("tables are up to date (version {to})")
+    } else {
+        format!("tables were brought from version {from} to {to}")
+    };
+    Ok(format!("PostgreSQL {}: {done}; samples lie in {layout}", server.version))
+}
+
+fn unusable(problem: String) -> StoreError {
+    StoreError::Unusable(format!("database.url: {problem}"))
+}
+
+async fn prepare(pool: &Pool) -> Result<(Server, Migrated), StoreError> {
+    let mut client = get(pool).await?;
+    let server = Server::of(&client).await?;
+    let migrated = migrate::migrate(&mut client, &server).await?;
+    Ok((server, migrated))
+}
+
+/// See the module's opening.
+pub struct Postgres {
+    counters: Arc<Counters>,
+    queries: View,
+    /// For rules.
+    apart: Arc<View>,
+    /// For what isn't a request or a query.
+    beside: Pool,
+    write: Pool,
+    lead: Pool,
+    house: House,
+    running: Mutex<Option<Running>>,
+}
+
+/// What ends when the store is closed.
+struct Running {
+    queues: Vec<mpsc::Sender<Job>>,
+    writers: Vec<JoinHandle<()>>,
+    leader: JoinHandle<()>,
+}
+
+impl Postgres {
+    /// Connects, and brings the tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it can't be reached or used, or its tables are of a newer hub.
+    pub async fn open(options: &Options) -> Result<Self, StoreError> {
+        let address = address::read(options.url.expose()).map_err(unusable)?;
+        let beside = pool(&address, Purpose::Keep, BESIDE)?;
+        let (server, migrated) = prepare(&beside).await?;
+        say(&server, migrated);
+        let counters = Arc::new(Counters::default());
+        let days = Arc::new(Days::new(migrated.layout));
+        let write = pool(&address, Purpose::Write, options.writers.max(1) + 1)?;
+        let lead = pool(&address, Purpose::Write, 1)?;
+        let mut leader = Leader::new(lead.clone(), Arc::clone(&counters));
+        leader.round().await;
+        let (mut queues, mut writers) = (Vec::new(), Vec::new());
+        for _ in 0..options.writers.max(1) {
+            let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+            let writer = Writer {
+                pool: write.clone(),
+                days: Arc::clone(&days),
+                counters: Arc::clone(&counters),
+                series_max: options.series_per_agent,
+                known: Known::default(),
+                is_failing: false,
+            };
+            queues.push(queue);
+            writers.push(tokio::spawn(writer.run(jobs)));
+        }
+        let leader = tokio::spawn(leader.run());
+        Ok(Self {
+            queries: View { pool: pool(&address, Purpose::Read, options.readers)? },
+            apart: Arc::new(View { pool: pool(&address, Purpose::Read, READERS_APART)? }),
+            house: House::new(migrated.layout),
+            counters,
+            beside,
+            write,
+            lead,
+            running: Mutex::new(Some(Running { queues, writers, leader })),
+        })
+    }
+
+    fn queue(&self, batch: IngestBatch) -> Result<oneshot::Receiver<Answer>, IngestError> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = running.as_ref().ok_or(StoreError::Closed)?;
+        let agent = batch.request.header.agent_id;
+        let hash = crc32c::crc32c(agent.as_bytes()) as usize;
+        let queue = &running.queues[hash % running.queues.len()];
+        let (answer, answered) = oneshot::channel();
+        self.counters.queued.add(1);
+        queue.try_send(Job { requested: batch.into(), answer }).map_err(|refused| {
+            self.counters.queued.sub(1);
+            match refused {
+                mpsc::error::TrySendError::Full(_) => {
+                    IngestError::Busy("too many requests wait to be written")
+                }
+                mpsc::error::TrySendError::Closed(_) => StoreError::Closed.into(),
+            }
+        })?;
+        Ok(answered)
+    }
+
+    /// Takes out what ends; no request is taken from then on.
+    fn stop(&self) -> Option<Running> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        for pool in [&self.queries.pool, &self.apart.pool, &self.beside, &self.lead] {
+            pool.close();
+        }
+        running.leader.abort();
+        Some(running)
+    }
+}
+
+type Answer = Result<Ingested, IngestError>;
+
+/// Which features of the database are used.
+fn say(server: &Server, Migrated { from, to, layout }: Migrated) {
+    let version = &server.version;
+    let (timescale, licence) = server.timescale.clone().unwrap_or_default();
+    if from != to {
+        tracing::info!(from, to, "the database's tables were brought up to date");
+    }
+    match layout {
+        Layout::Hypertable => tracing::info!(
+            version,
+            timescale,
+            licence,
+            "samples lie in a hypertable of TimescaleDB, in columns when their day is over"
+        ),
+        Layout::Partitions => {
+            tracing::info!(version, "samples lie in PostgreSQL's own partitions by day");
+        }
+    }
+    if layout == Layout::Partitions && server.has_columns() {
+        tracing::info!(timescale, "TimescaleDB came after the tables were made, and is not used");
+    } else if layout == Layout::Partitions && server.timescale.is_some() {
+        tracing::info!(
+            timescale,
+            licence,
+            "TimescaleDB is here, but not its columns (timescaledb.license, or it is older than 2.18): it is \
+             not used"
+        );
+    } else if server.timescale.is_none() && server.could_have_timescale && from == 0 {
+        tracing::info!(
+            "TimescaleDB is installed on this server, but not in this database: with CREATE EXTENSION \
+             timescaledb before the hub's first start, samples would take a fraction of the space"
+        );
+    }
+    if !server.flushes {
+        tracing::warn!("fsync is off on this server: a power cut loses what was acknowledged");
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Without a runtime to wait in: what is queued is still stored if the runtime goes on.
+        drop(self.stop());
+    }
+}
+
+impl Reader for Postgres {
+    fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
+        self.queries.series(selector)
+    }
+
+    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>> {
+        self.queries.read(request)
+    }
+
+    fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
+        self.queries.families()
+    }
+}
+
+/// Reads through connections of its own.
+struct View {
+    pool: Pool,
+}
+
+impl Reader for View {
+    fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
+        Box::pin(async move { select::series(&*get(&self.pool).await?, &selector).await })
+    }
+
+    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>> {
+        Box::pin(async move {
+            let client = get(&self.pool).await?;
+            let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
+            tokio::spawn(read::read(client, request, sink));
+            Ok(Samples::new(chunks))
+        })
+    }
+
+    fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
+        Box::pin(async move { select::families(&*get(&self.pool).await?).await })
+    }
+}
+
+impl Store for Postgres {
+    fn apart(&self) -> Arc<dyn Reader> {
+        Arc::clone(&self.apart) as _
+    }
+
+    fn ingest(&self, batch: IngestBatch) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            let answered = self.queue(batch)?;
+            answered.await.unwrap_or(Err(StoreError::Closed.into()))
+        })
+    }
+
+    fn note_seen(&self, seen: Vec<Seen>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { select::note_seen(&*get(&self.beside).await?, &seen).await })
+    }
+
+    fn agents(&self) -> BoxFuture<'_, Result<Vec<Agent>, StoreError>> {
+        Box::pin(async move { select::agents(&*get(&self.queries.pool).await?).await })
+    }
+
+    fn gaps(&self, filter: GapFilter) -> BoxFuture<'_, Result<Vec<GapEntry>, StoreError>> {
+        Box::pin(async move { select::gaps(&*get(&self.queries.pool).await?, &filter).await })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            if self.running.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+                return Err(StoreError::Closed);
+            }
+            let client = get(&self.write).await?;
+            let written = client.batch_execute("UPDATE checks SET count = count + 1").await;
+            written.map_err(database("write"))
+        })
+    }
+
+    fn maintain(&self, now_ms: i64, keep: Retention) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            if !self.is_leader() {
+                return Ok(());
+            }
+            self.house.keep(&self.beside, now_ms, keep.raw_before_ms(now_ms)).await
+        })
+    }
+
+    fn is_leader(&self) -> bool {
+        self.counters.leads.load(Relaxed)
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.counters.read()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let running = self.stop();
+        Box::pin(async move {
+            let Some(Running { queues, writers, leader: _ }) = running else { return };
+            drop(queues);
+            for writer in writers {
+                if let Err(error) = writer.await {
+                    tracing::error!(%error, "a writer of the store ended early");
+                }
+            }
+            self.write.close();
+        })
+    }
+}
