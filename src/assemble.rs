@@ -6,7 +6,7 @@ use agent_core::{
     Plan, PlannedCollector, PlannedSink, Registration, Sink, Status,
     clock::SystemClock,
     collector::BuildError,
-    config::{self, CollectorConfig, Config, SinkConfig, SinkTarget},
+    config::{self, CollectorConfig, Config, FileFormat, SinkConfig, SinkTarget},
     wake::Wake,
     wal::WalOptions,
 };
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use collectors::{Environment, REGISTRY};
 use settings::Size;
 use sinks::{
-    FileConfig, FileSink, Format, HttpConfig, HttpSink, Identity, RemoteWriteConfig,
+    FileConfig, FileSink, Format, HttpConfig, HttpSink, Identity, PromFileSink, RemoteWriteConfig,
     RemoteWriteSink, StdoutSink,
     remote_write::{Credentials, Protocol},
 };
@@ -73,7 +73,12 @@ impl Assembly {
             SinkTarget::Stdout(stdout) => {
                 Box::new(StdoutSink::stdout(format(stdout.format), Some(hostname(config))))
             }
-            SinkTarget::File(file) => Box::new(file_sink(config, file)?),
+            SinkTarget::File(file) => match file.format {
+                FileFormat::Json => Box::new(file_sink(config, file)?),
+                FileFormat::Prometheus => {
+                    Box::new(PromFileSink::new(&file.path, intervals(config)))
+                }
+            },
         };
         let (name, max_bytes_per_second) = (name.to_owned(), rate);
         let planned = PlannedSink { name, sink, delivery, phase, max_bytes_per_second, wake };
@@ -213,9 +218,6 @@ fn remote_write_sink(
     name: &str,
     remote: &config::RemoteWriteConfig,
 ) -> Result<RemoteWriteSink> {
-    let interval = |(line, collector): &(&Registration, CollectorConfig)| {
-        Some((line.name.to_owned(), collector.interval?.get()))
-    };
     let config = RemoteWriteConfig {
         protocol: protocol(remote.protocol),
         credentials: credentials(remote),
@@ -226,12 +228,20 @@ fn remote_write_sink(
         instance: remote.instance.clone().unwrap_or_else(|| hostname(config)),
         external_labels: remote.external_labels.clone(),
         max_samples_per_request: usize::try_from(remote.max_samples_per_request)?,
-        intervals: Choice::of(config).lines.iter().filter_map(interval).collect(),
+        intervals: intervals(config),
         state_file: Some(config.data_dir.join("sinks").join(format!("{name}.sent"))),
         version: VERSION.to_owned(),
         ..RemoteWriteConfig::new(&remote.url)
     };
     Ok(RemoteWriteSink::new(config, Rc::new(SystemClock))?)
+}
+
+/// Collectors that don't run in every tick, and how often they do.
+fn intervals(config: &Config) -> BTreeMap<String, Duration> {
+    let interval = |(line, collector): &(&Registration, CollectorConfig)| {
+        Some((line.name.to_owned(), collector.interval?.get()))
+    };
+    Choice::of(config).lines.iter().filter_map(interval).collect()
 }
 
 const fn protocol(protocol: config::RemoteWriteProtocol) -> Protocol {

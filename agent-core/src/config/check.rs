@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use settings::{Duration, Effective, Loaded, Problem};
 
 use super::{
-    CollectorConfig, Config, DEFAULT_PATH, FileConfig, RemoteWriteConfig, SinkConfig, SinkTarget,
+    CollectorConfig, Config, DEFAULT_PATH, FileConfig, FileFormat, RemoteWriteConfig, SinkConfig,
+    SinkTarget,
 };
 use crate::sink::Delivery;
 
@@ -119,5 +120,13 @@ fn file_sink<'c>(
         let text = format!("sinks.{twin} writes to the same file: give each its own");
         effective.problem(&key, text)
     });
-    absolute(effective, &key, &file.path).or(twin)
+    absolute(effective, &key, &file.path).or(twin).or_else(|| unread_page(effective, &key, file))
+}
+
+/// Textfile collectors read no other names.
+fn unread_page(effective: &Effective, key: &str, file: &FileConfig) -> Option<Problem> {
+    let is_page = file.format == FileFormat::Prometheus;
+    let is_read = file.path.extension().is_some_and(|extension| extension == "prom");
+    let text = "doesn't end in .prom, and textfile collectors read no other files".to_owned();
+    (is_page && !is_read).then(|| effective.problem(key, text))
 }

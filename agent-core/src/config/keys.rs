@@ -162,7 +162,8 @@ fn sink_keys() -> Vec<Key> {
             "sinks.*.type",
             Kind::Choice(&["http", "remote_write", "stdout", "file"]),
             "http: a Holdfast hub. remote_write: Prometheus, Mimir, Thanos, VictoriaMetrics, or any \
-             other receiver of Prometheus remote write. stdout: standard output. file: JSON lines.",
+             other receiver of Prometheus remote write. stdout: standard output. file: JSON \
+             lines, or a page for a textfile collector.",
         )
         .default("http"),
     ];
@@ -288,6 +289,15 @@ fn stdout_and_file_keys() -> Vec<Key> {
         )
         .default("prometheus")
         .when("type", "stdout"),
+        file(Key::new(
+            "sinks.*.format",
+            Kind::Choice(&["json", "prometheus"]),
+            "json: each record as a line, rotated. prometheus: the newest tick alone, replaced as a \
+             whole, for a textfile collector: the path then ends in .prom. For node_exporter with \
+             --collector.disable-defaults --collector.textfile: it refuses a page that has its own \
+             metrics twice.",
+        ))
+        .default("json"),
         file(Key::new("sinks.*.path", Kind::Path, "The file. Absolute."))
             .required()
             .example("/var/lib/holdfast-agent/archive.jsonl"),

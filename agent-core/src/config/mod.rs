@@ -125,7 +125,7 @@ pub enum SinkTarget {
     RemoteWrite(RemoteWriteConfig),
     /// Standard output.
     Stdout(StdoutConfig),
-    /// A file with one JSON object a line.
+    /// A file.
     File(FileConfig),
 }
 
@@ -211,10 +211,23 @@ pub enum Format {
     Pretty,
 }
 
-/// A file with one JSON object a line.
+/// What a file holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileFormat {
+    /// One JSON object a line, rotated.
+    #[default]
+    Json,
+    /// The newest tick as a page for a textfile collector.
+    Prometheus,
+}
+
+/// A file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
+    /// What it holds. Default `json`.
+    pub format: FileFormat,
     /// Where, absolute.
     pub path: PathBuf,
     /// Bytes before it is rotated. Default 64MiB.

@@ -118,6 +118,11 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
          is started doesn't matter then",
     );
     check(
+        "[sinks.a]\ntype = \"file\"\npath = \"/a.txt\"\nformat = \"prometheus\"",
+        "agent.toml:3:8: sinks.a.path: doesn't end in .prom, and textfile collectors read no other \
+         files",
+    );
+    check(
         "[sinks]\na = { type = \"file\", path = \"/x\" }\nb = { type = \"file\", path = \"/x\" }",
         "agent.toml:3:29: sinks.b.path: sinks.a writes to the same file: give each its own",
     );

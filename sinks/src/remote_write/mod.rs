@@ -43,6 +43,7 @@ use self::{
 };
 use crate::{
     http::Transport,
+    intervals::Intervals,
     offload,
     records::{Joined, decode_record},
 };
@@ -58,7 +59,7 @@ pub struct RemoteWriteSink {
     identities: Identities,
     series: Series,
     sent: Arc<Mutex<Sent>>,
-    /// Series in one request: as configured, less when the receiver finds that too much.
+    /// Series in one request: as configured, less from when the receiver found that too much.
     series_max: usize,
     configured_max: usize,
     layout: Option<Layout>,
@@ -97,7 +98,7 @@ impl RemoteWriteSink {
         clock: std::rc::Rc<dyn Clock>,
     ) -> Result<Self, RemoteWriteConfigError> {
         let identities = Identities::new(&config)?;
-        let series = Series::new(config.intervals.clone());
+        let series = Series::new(Intervals::new(config.intervals.clone()));
         let sent = Arc::new(Mutex::new(Sent::new(config.state_file.clone())));
         let configured_max = config.max_samples_per_request.max(1);
         let client = Client::new(Box::new(transport), config, clock)?;
@@ -182,19 +183,16 @@ impl RemoteWriteSink {
             match self.send_parts(tick, version).await {
                 Err(Trouble::SpeaksOnlyV1) => self.client.fall_back(),
                 Err(Trouble::TooLarge { reason }) => self.halve(tick, reason)?,
-                Ok(()) => {
-                    self.series_max = self.series_max.saturating_mul(2).min(self.configured_max);
-                    return Ok(());
-                }
-                Err(other) => return Err(other),
+                done => return done,
             }
         }
     }
 
-    /// Sends less at once. A series that is too large alone will never be taken.
+    /// Sends less at once, from now on. Where a single series is too much, size isn't the matter.
     fn halve(&mut self, tick: &Tick<'_>, reason: String) -> Result<(), Trouble> {
         let sent_now = self.series_max.min(tick.values.len());
         if sent_now <= 1 {
+            self.series_max = self.configured_max;
             return Err(Trouble::Invalid { reason });
         }
         self.series_max = sent_now / 2;

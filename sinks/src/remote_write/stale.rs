@@ -5,15 +5,16 @@
 //! is no news in between. What was sent before this process began isn't known: such series end for the
 //! receiver after its lookback (5 minutes), as they do when the host goes.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use wire::EncodedSchema;
+
+use crate::intervals::Intervals;
 
 /// What each collector last had that the receiver took.
 #[derive(Debug)]
 pub(super) struct Series {
-    /// Of those collectors that don't run in every tick.
-    intervals: BTreeMap<String, Duration>,
+    intervals: Intervals,
     last: BTreeMap<String, Last>,
 }
 
@@ -24,7 +25,7 @@ struct Last {
 }
 
 impl Series {
-    pub(super) const fn new(intervals: BTreeMap<String, Duration>) -> Self {
+    pub(super) const fn new(intervals: Intervals) -> Self {
         Self { intervals, last: BTreeMap::new() }
     }
 
@@ -38,7 +39,7 @@ impl Series {
             let now = schemas.iter().find(|schema| &schema.schema.collector == collector);
             match now {
                 Some(now) => now.id != last.schema.id,
-                None => self.was_due(collector, last.time_ms, time_ms),
+                None => self.intervals.was_due(collector, last.time_ms, time_ms),
             }
         };
         let over = self.last.iter().filter(|known| is_over(*known));
@@ -55,17 +56,12 @@ impl Series {
             self.last.insert(schema.schema.collector.clone(), last);
         }
     }
-
-    /// A collector with an interval of its own runs in the first tick of each of its multiples.
-    fn was_due(&self, collector: &str, last_ms: i64, now_ms: i64) -> bool {
-        let Some(interval) = self.intervals.get(collector) else { return true };
-        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        last_ms.div_euclid(interval_ms) != now_ms.div_euclid(interval_ms)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use agent_core::{Metric, Samples};
 
     use super::*;
@@ -83,7 +79,7 @@ mod tests {
 
     fn check(ticks: &[Step<'_>]) {
         let intervals = [("slow".to_owned(), Duration::from_secs(60))].into();
-        let mut series = Series::new(intervals);
+        let mut series = Series::new(Intervals::new(intervals));
         for (time_s, schemas, expected) in ticks {
             let ended = series.ended(time_s * 1000, schemas);
             let ended: Vec<_> = ended.iter().map(|ended| &*ended.schema.collector).collect();
