@@ -134,3 +134,73 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A server whose certificate is for `db.example.net`; what it is trusted by is in that file.
+    fn server(roots: &Path) -> TlsAcceptor {
+        let issued = rcgen::generate_simple_self_signed(["db.example.net".to_owned()]).unwrap();
+        std::fs::write(roots, issued.cert.pem()).unwrap();
+        let key = PrivatePkcs8KeyDer::from(issued.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![issued.cert.der().clone()], key.into())
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    async fn connect(
+        server: &TlsAcceptor,
+        roots: &Path,
+        host: &str,
+    ) -> io::Result<Stream<DuplexStream>> {
+        let (here, there) = duplex(1 << 16);
+        let accepted = server.accept(there);
+        tokio::spawn(async move {
+            let mut stream = accepted.await?;
+            stream.write_all(b"hello").await?;
+            stream.flush().await
+        });
+        let mut tls = MakeTls::new(Some(roots)).unwrap();
+        let connect = MakeTlsConnect::<DuplexStream>::make_tls_connect(&mut tls, host)?;
+        connect.connect(here).await
+    }
+
+    #[tokio::test]
+    async fn certificate_and_name_are_checked() {
+        let directory = tempfile::tempdir().unwrap();
+        let [own, other] = ["own.pem", "other.pem"].map(|name| directory.path().join(name));
+        let (server, _) = (self::server(&own), self::server(&other));
+        let mut stream = connect(&server, &own, "db.example.net").await.unwrap();
+        let mut said = [0; 5];
+        stream.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"hello");
+        let check = async |roots: &Path, host: &str, expected: &str| {
+            let error = connect(&server, roots, host).await.err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&own, "db.example.org", "not valid for name").await;
+        check(&other, "db.example.net", "invalid peer certificate").await;
+        check(&own, "", "invalid").await;
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("empty.pem");
+        std::fs::write(&path, "nothing").unwrap();
+        for path in [&path, &directory.path().join("absent.pem")] {
+            let error = MakeTls::new(Some(path)).err().unwrap().to_string();
+            assert!(error.contains("sslrootcert") && error.contains(".pem"), "{error}");
+        }
+    }
+}
