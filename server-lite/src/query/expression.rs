@@ -4,7 +4,7 @@
 //!   more wait in a queue, and one that is too long is refused. Ingest has the other cores.
 //! - **It ends.** When its time is over, or when nobody waits for it any more, at the next few thousand
 //!   samples or while it waits for the store.
-//! - **Bounded memory.** Samples are read in batches ([`source`](super::source)); results are counted by
+//! - **Bounded memory.** Samples are read in batches (`source`); results are counted by
 //!   the engine before they take memory.
 
 use std::{

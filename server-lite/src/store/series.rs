@@ -89,7 +89,7 @@ pub struct SeriesId(pub i64);
 /// A series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Series {
-    /// For [`ReadRequest`].
+    /// For [`super::ReadRequest`].
     pub id: SeriesId,
     /// Who sends it.
     pub agent_id: AgentId,

@@ -5,8 +5,8 @@
 //! clock runs, so what is measured is the store. The same data goes to every store of a run: to ours as an
 //! agent sends it, and by remote write, as to the others. Then each is asked what a dashboard asks.
 //!
-//! - [`load`]: the requests, and who sends them.
-//! - [`store`]: the stores: started, measured, asked, stopped.
+//! - `load`: the requests, and who sends them.
+//! - `store`: the stores: started, measured, asked, stopped.
 
 mod load;
 mod store;
