@@ -198,6 +198,7 @@ mod tests {
             metric: "m".into(),
             kind: MetricKind::Gauge,
             labels: [].into(),
+            is_written: false,
         }
     }
 

@@ -111,7 +111,10 @@ pub async fn buckets(
             Ok(None) => break,
             Ok(Some(chunk)) => {
                 if let Some(fold) = folds.get_mut(chunk.series) {
-                    chunk.times.iter().zip(&chunk.values).for_each(|(t, v)| fold.push(*t, *v));
+                    let samples = chunk.times.iter().zip(&chunk.values);
+                    // The marker of a series' end is no value.
+                    let values = samples.filter(|(_, value)| !promql::is_stale(**value));
+                    values.for_each(|(t, v)| fold.push(*t, *v));
                 }
             }
             // Said at the end, after all that could be read.

@@ -78,6 +78,7 @@ mod tests {
             metric: "up".into(),
             kind: MetricKind::Gauge,
             labels: [("a".to_owned(), "1".to_owned())].into(),
+            is_written: false,
         };
         let all = [series(1, "twin"), series(2, "other"), series(3, "twin")];
         let groups = groups(&all);

@@ -123,7 +123,9 @@ impl SampleSource for StoreSource {
     }
 }
 
-fn together(series: Series, samples: Vec<(i64, f64)>) -> SeriesSamples {
+fn together(series: Series, mut samples: Vec<(i64, f64)>) -> SeriesSamples {
+    // The marker of a series' end is no value: there is none from then on.
+    samples.retain(|(_, value)| !promql::is_stale(*value));
     let Series { agent_id, hostname, metric, kind, labels, .. } = series;
     SeriesSamples { key: SeriesKey { agent_id, metric, labels }, host: hostname, kind, samples }
 }

@@ -4,6 +4,7 @@
 mod again;
 mod labels;
 mod rollups;
+pub(crate) mod written;
 
 use std::{sync::Arc, time::Duration};
 

@@ -12,6 +12,8 @@
 //! - **Nothing vanishes silently.** Gap records and holes that no gap record explains are in the
 //!   ledger.
 //!
+//! - **By labels alone.** What comes by remote write has no stream and no number: see [`write`].
+//!
 //! A store knows nothing of HTTP and never asks for the time. One conformance suite runs over every
 //! implementation: [`embedded`] is SQLite and compressed columns in one directory, [`mod@postgres`] a
 //! database that several hubs may share.
@@ -31,6 +33,7 @@ mod samples;
 mod series;
 mod sums;
 mod varint;
+pub mod write;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,6 +53,7 @@ pub use retention::Retention;
 pub use rollup::{RollupRequest, Rollups};
 pub use samples::{Chunk, ReadRequest, Readable, Samples};
 pub use series::{Host, INSTANCE_LABEL, JOB, JOB_LABEL, Selector, Series, SeriesId};
+pub use write::{WriteBatch, Written};
 
 /// What a store's calls return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -132,13 +136,22 @@ pub trait Store: Reader {
     /// [`IngestError`]; nothing of the request is stored then.
     fn ingest(&self, batch: IngestBatch) -> BoxFuture<'_, Result<Ingested, IngestError>>;
 
+    /// Commits what came by remote write: all of it that can be stored, or nothing. What the module
+    /// [`write`] says holds for it; series that are new get the kind and help that are said of them, or
+    /// that another of the same metric has.
+    ///
+    /// # Errors
+    /// [`IngestError::Busy`] and [`IngestError::Store`]; nothing of the batch is stored then, and it may
+    /// be sent again.
+    fn write(&self, batch: Arc<WriteBatch>) -> BoxFuture<'_, Result<Written, IngestError>>;
+
     /// Notes when agents were last heard of. Need not survive a crash.
     ///
     /// # Errors
     /// [`StoreError`] when it can't be written.
     fn note_seen(&self, seen: Vec<Seen>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Every agent there is, by name of host.
+    /// Every agent there is, by name of host; not what sends by remote write.
     ///
     /// # Errors
     /// [`StoreError`] when it can't be read.
@@ -349,9 +362,11 @@ pub struct StoreStats {
     pub queued: u64,
     /// Agents known.
     pub agents: u64,
+    /// Targets known whose series come by remote write.
+    pub targets: u64,
     /// Series registered.
     pub series: u64,
-    /// Samples not stored because their agent had too many series.
+    /// Samples not stored because their agent or target had too many series.
     pub refused_samples: u64,
     /// Samples that wait to be sealed into columns.
     pub unsealed_samples: u64,

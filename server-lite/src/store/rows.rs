@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use wire::MetricKind;
 
 /// Labels as they are stored: a JSON object, names ascending.
-pub(crate) fn canonical(labels: &[(String, String)]) -> String {
-    let labels: BTreeMap<&str, &str> =
-        labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+pub(crate) fn canonical<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let labels: BTreeMap<&str, &str> = labels.collect();
     // A map of strings always serialises.
     serde_json::to_string(&labels).unwrap_or_default()
 }

@@ -2,7 +2,8 @@
 //!
 //! A series is known by its metric, its labels and who sends it. To whoever asks by labels, it also has
 //! `instance`, the name of its agent's host, and `job`, [`JOB`], as a scrape of node_exporter would give
-//! it, unless labels of that name came with it.
+//! it, unless labels of that name came with it. One that came by remote write has the labels that were
+//! sent, and no others.
 
 use promql::{METRIC_NAME, Matcher};
 use wire::{AgentId, MetricKind};
@@ -101,6 +102,8 @@ pub struct Series {
     pub kind: MetricKind,
     /// Labels.
     pub labels: Labels,
+    /// Whether it came by remote write, from a [`super::write::Target`].
+    pub is_written: bool,
 }
 
 impl Series {
@@ -110,6 +113,7 @@ impl Series {
         match (name, self.labels.get(name)) {
             (METRIC_NAME, _) => &self.metric,
             (_, Some(value)) => value,
+            _ if self.is_written => "",
             (INSTANCE_LABEL, None) => &self.hostname,
             (JOB_LABEL, None) => JOB,
             _ => "",
@@ -131,20 +135,21 @@ mod tests {
 
     #[test]
     fn a_series_has_the_labels_of_a_scrape() {
-        let series = |labels: &[(&str, &str)]| Series {
+        let series = |is_written, labels: &[(&str, &str)]| Series {
             id: SeriesId(1),
             agent_id: AgentId::from_bytes([1; 16]),
             hostname: "web-1".into(),
             metric: "up".into(),
             kind: MetricKind::Gauge,
             labels: labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            is_written,
         };
-        let check = |labels: &[(&str, &str)], asked: &[(&str, &str)], fits: bool| {
+        let check_of = |is_written, labels: &[(&str, &str)], asked: &[(&str, &str)], fits| {
             let matchers =
                 asked.iter().map(|(name, value)| Matcher::equal(*name, *value)).collect();
             let selector = Selector { matchers, ..Selector::default() };
-            assert_eq!(selector.fits(&series(labels)), fits, "{labels:?} {asked:?}");
-            let all: Labels = series(labels)
+            assert_eq!(selector.fits(&series(is_written, labels)), fits, "{labels:?} {asked:?}");
+            let all: Labels = series(is_written, labels)
                 .each_label()
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect();
@@ -153,6 +158,9 @@ mod tests {
                 .all(|(name, value)| all.get(*name).map_or("", String::as_str) == *value);
             assert_eq!(found, fits, "{all:?} {asked:?}");
         };
+        let check = |labels: &[(&str, &str)], asked: &[(&str, &str)], fits| {
+            check_of(false, labels, asked, fits);
+        };
         check(&[], &[("__name__", "up"), ("instance", "web-1"), ("job", "node")], true);
         check(&[], &[("instance", "web-2")], false);
         check(&[("job", "other")], &[("job", "node")], false);
@@ -160,5 +168,7 @@ mod tests {
         check(&[("a", "1")], &[("a", "1"), ("b", "")], true);
         check(&[("a", "1")], &[("a", "")], false);
         check(&[("instance", ""), ("job", "")], &[("instance", ""), ("job", "")], true);
+        check_of(true, &[("job", "x")], &[("job", "x"), ("instance", "")], true);
+        check_of(true, &[], &[("job", "node")], false);
     }
 }

@@ -1,7 +1,7 @@
 //! Stores one request: its records, what they say is missing, and how far the stream has come, all
 //! in the transaction it is given.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use wire::StreamId;
 
 use super::{
@@ -14,11 +14,12 @@ use super::{
 use crate::store::{
     IngestError, Ingested,
     admission::{again, begins, contradiction, jump, named, samples, span, time_of, told},
+    holes::Seqs,
     incoming::{Incoming, Plan, Record, What, plan},
 };
 
 /// Bytes of one stream that may wait to be sealed.
-const HEAD_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const HEAD_BYTES_MAX: u64 = 64 << 20;
 
 /// Stores what is new in a request.
 ///
@@ -33,6 +34,10 @@ pub(crate) fn apply(
     let is_fresh = writing.catalog.is_fresh(incoming.header.agent_id, incoming.after);
     let agent = writing.catalog.known(connection, incoming.header.agent_id);
     let plan = match agent.map_err(database("read agent"))? {
+        Some(agent) if agent.target.is_some() => {
+            let reason = "this identity is that of a target of remote write".to_owned();
+            return Err(IngestError::Conflict { seq: 0, reason });
+        }
         Some(agent) => {
             admit(connection, agent, incoming, is_fresh)?;
             plan_for(connection, agent, incoming)?
@@ -264,32 +269,19 @@ fn insert_head(
     stream: &mut StreamState,
     incoming: &Incoming,
     taken: &[Record],
-    (min_ms, max_ms): (i64, i64),
+    span: (i64, i64),
 ) -> rusqlite::Result<()> {
     let ticks = taken.iter().filter(|record| matches!(record.what, What::Tick { .. })).count();
-    let seq = |record: Option<&Record>| record.map_or(0, |record| record.seq).cast_signed();
-    let samples = samples(taken);
-    connection
-        .prepare_cached(
-            "INSERT INTO head (id, first_seq, last_seq, min_ms, max_ms, ticks, samples, \
-             received_ms, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            head::row_id(stream.row, stream.head_next),
-            seq(taken.first()),
-            seq(taken.last()),
-            min_ms,
-            max_ms,
-            ticks,
-            samples.cast_signed(),
-            incoming.received_ms,
-            incoming.body.as_ref()
-        ])?;
-    stream.head_next += 1;
-    stream.head.ticks += ticks as u64;
-    stream.head.samples += samples;
-    stream.head.bytes += incoming.body.len() as u64;
-    stream.head.since_ms.get_or_insert(incoming.received_ms);
+    let seq = |record: Option<&Record>| record.map_or(0, |record| record.seq);
+    let row = head::NewRow {
+        seqs: Seqs { first: seq(taken.first()), last: seq(taken.last()) },
+        span,
+        ticks: ticks as u64,
+        samples: samples(taken),
+        received_ms: incoming.received_ms,
+        body: &incoming.body,
+    };
+    row.insert(connection, stream)?;
     stream.last_tick_ms = taken.iter().rev().find_map(|record| match record.what {
         What::Tick { time_ms, .. } => Some(time_ms),
         What::Gap(_) => None,

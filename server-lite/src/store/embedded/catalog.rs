@@ -8,12 +8,18 @@ use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use sha2::{Digest as _, Sha256};
-use wire::{AgentId, SchemaId, StreamId, request::Header};
+use wire::{AgentId, MetricKind, SchemaId, StreamId, request::Header};
 
-use super::sums::Sums;
+use super::{
+    sums::Sums,
+    targets::{self, TargetState},
+};
+use crate::store::write::{Target, WriteFamily};
 
 /// Agents remembered; beyond that all are forgotten at once.
 const AGENTS_MAX: usize = 20_000;
+/// Metrics remembered by what was said of them; beyond that all are forgotten at once.
+const FAMILIES_MAX: usize = 50_000;
 
 /// See the module's opening.
 #[derive(Debug, Default)]
@@ -22,6 +28,33 @@ pub(crate) struct Catalog {
     touched_by_job: HashSet<AgentId>,
     touched: HashSet<AgentId>,
     came: Came,
+    /// What was said of metrics by remote write.
+    pub(crate) families: Families,
+}
+
+/// What was said of metrics, by their names. The same is said again every minute.
+#[derive(Debug, Default)]
+pub(crate) struct Families(HashMap<String, (MetricKind, String)>);
+
+impl Families {
+    /// Notes what is said; whether it is new.
+    pub(crate) fn learn(&mut self, family: &WriteFamily) -> bool {
+        let said =
+            |(kind, help): &(MetricKind, String)| (*kind, help) == (family.kind, &family.help);
+        if self.0.get(&family.metric).is_some_and(said) {
+            return false;
+        }
+        if self.0.len() >= FAMILIES_MAX {
+            self.0.clear();
+        }
+        self.0.insert(family.metric.clone(), (family.kind, family.help.clone()));
+        true
+    }
+
+    /// What was said of a metric.
+    pub(crate) fn get(&self, metric: &str) -> Option<(MetricKind, &str)> {
+        self.0.get(metric).map(|(kind, help)| (*kind, help.as_str()))
+    }
 }
 
 /// Which requests have brought something that is stored: by agent, the highest number of them. Not
@@ -46,6 +79,8 @@ pub(crate) struct AgentState {
     pub(crate) schemas: HashMap<SchemaId, SchemaState>,
     /// Its streams.
     pub(crate) streams: HashMap<StreamId, StreamState>,
+    /// Its series, if it is a target of remote write.
+    pub(crate) target: Option<TargetState>,
 }
 
 /// A schema of an agent.
@@ -97,6 +132,7 @@ impl Catalog {
 
     /// Forgets what the failed change has touched.
     pub(crate) fn roll_back_job(&mut self) {
+        self.families = Families::default();
         for agent in self.touched_by_job.drain() {
             self.agents.remove(&agent);
         }
@@ -112,6 +148,7 @@ impl Catalog {
 
     /// Forgets what the failed transaction has touched.
     pub(crate) fn roll_back(&mut self) {
+        self.families = Families::default();
         for agent in self.touched.drain() {
             self.agents.remove(&agent);
         }
@@ -167,7 +204,8 @@ impl Catalog {
         received_ms: i64,
     ) -> rusqlite::Result<&mut AgentState> {
         if self.known(connection, header.agent_id)?.is_none() {
-            let agent = insert_agent(connection, header, received_ms)?;
+            let (hostname, version) = (&header.hostname, &header.agent_version);
+            let agent = insert_agent(connection, header.agent_id, hostname, version, received_ms)?;
             self.agents.insert(header.agent_id, agent);
         }
         // It is there now: this is the same entry again.
@@ -176,9 +214,42 @@ impl Catalog {
         agent.rename(connection, header)?;
         Ok(agent)
     }
+
+    /// A target of remote write, written down if it is new; and whether it is.
+    pub(crate) fn target(
+        &mut self,
+        connection: &Connection,
+        target: Target<'_>,
+        received_ms: i64,
+    ) -> rusqlite::Result<(&mut AgentState, &Families, bool)> {
+        let id = target.id();
+        let is_new = self.known(connection, id)?.is_none();
+        if is_new {
+            let agent = insert_agent(connection, id, target.instance, "", received_ms)?;
+            targets::insert(connection, agent.row, target)?;
+            let target = Some(TargetState::default());
+            self.agents.insert(id, AgentState { target, ..agent });
+        }
+        // As above.
+        let agent = self.agents.get_mut(&id).ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        Ok((agent, &self.families, is_new))
+    }
 }
 
 impl AgentState {
+    /// Counts series that were registered.
+    pub(crate) fn count_series(
+        &mut self,
+        connection: &Connection,
+        more: u64,
+    ) -> rusqlite::Result<()> {
+        self.series += more;
+        connection
+            .prepare_cached("UPDATE agents SET series = ?2 WHERE id = ?1")?
+            .execute(params![self.row, self.series.cast_signed()])
+            .map(|_| ())
+    }
+
     fn rename(&mut self, connection: &Connection, header: &Header) -> rusqlite::Result<()> {
         if self.hostname == header.hostname && self.version == header.agent_version {
             return Ok(());
@@ -312,7 +383,8 @@ fn load_agent(connection: &Connection, agent_id: AgentId) -> rusqlite::Result<Op
     let Some((row, hostname, version, series)) = found else { return Ok(None) };
     let schemas = load_schemas(connection, row)?;
     let streams = load_streams(connection, row)?;
-    Ok(Some(AgentState { row, hostname, version, series, schemas, streams }))
+    let target = targets::load(connection, row)?;
+    Ok(Some(AgentState { row, hostname, version, series, schemas, streams, target }))
 }
 
 fn load_schemas(
@@ -359,7 +431,9 @@ fn load_streams(
 
 fn insert_agent(
     connection: &Connection,
-    header: &Header,
+    agent_id: AgentId,
+    hostname: &str,
+    version: &str,
     received_ms: i64,
 ) -> rusqlite::Result<AgentState> {
     connection
@@ -367,19 +441,15 @@ fn insert_agent(
             "INSERT INTO agents (uuid, hostname, version, first_seen_ms, last_seen_ms, series) \
              VALUES (?1, ?2, ?3, ?4, ?4, 0)",
         )?
-        .execute(params![
-            header.agent_id.as_bytes().as_slice(),
-            header.hostname,
-            header.agent_version,
-            received_ms
-        ])?;
+        .execute(params![agent_id.as_bytes().as_slice(), hostname, version, received_ms])?;
     Ok(AgentState {
         row: connection.last_insert_rowid(),
-        hostname: header.hostname.clone(),
-        version: header.agent_version.clone(),
+        hostname: hostname.to_owned(),
+        version: version.to_owned(),
         series: 0,
         schemas: HashMap::new(),
         streams: HashMap::new(),
+        target: None,
     })
 }
 

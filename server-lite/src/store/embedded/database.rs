@@ -15,7 +15,7 @@ pub(crate) const FILE: &str = "hub.sqlite";
 /// "HFhb" in `PRAGMA application_id`.
 const APPLICATION_ID: i32 = 0x4846_6862;
 /// What this build writes in `PRAGMA user_version`; older ones it brings up to date.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 /// Pages in the write-ahead log before they are copied to the database: 16 MiB.
 const CHECKPOINT_PAGES: i32 = 4_096;
@@ -161,6 +161,15 @@ CREATE TABLE sums (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Which agents are targets of remote write, and the labels that make them one; new with version 4.
+const TARGETS: &str = "
+CREATE TABLE targets (
+    agent INTEGER PRIMARY KEY,
+    job TEXT NOT NULL,
+    instance TEXT NOT NULL
+) STRICT;
+";
+
 /// Says what was tried when the database refuses.
 pub(crate) fn database(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
     move |source| StoreError::Database { operation, source: source.into() }
@@ -247,9 +256,10 @@ fn is_empty(connection: &Connection) -> bool {
 fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let changes: &[&str] = match version(connection, path)? {
         VERSION => return Ok(()),
-        2 => &[SUMS],
-        1 => &[SINCE_1, SUMS],
-        _ => &[TABLES, SUMS],
+        3 => &[TARGETS],
+        2 => &[SUMS, TARGETS],
+        1 => &[SINCE_1, SUMS, TARGETS],
+        _ => &[TABLES, SUMS, TARGETS],
     };
     let create = |connection: &mut Connection| {
         let transaction = connection.transaction()?;
@@ -278,26 +288,29 @@ mod tests {
                 assert!(error.contains(expected) && error.contains(FILE), "{error}");
             }
         };
-        check("PRAGMA user_version = 4", "newer hub (format 4, this build knows 3)");
+        check("PRAGMA user_version = 5", "newer hub (format 5, this build knows 4)");
         check("PRAGMA application_id = 7", "is not a hub's database");
         check("PRAGMA application_id = 0", "is not a hub's database");
     }
 
     #[test]
     fn an_older_file_is_brought_up_to_date() {
-        let version_1 = "DROP TABLE sums; ALTER TABLE streams DROP COLUMN sums; \
+        let version_1 = "DROP TABLE targets; DROP TABLE sums; ALTER TABLE streams DROP COLUMN sums; \
                          PRAGMA user_version = 1; \
                          INSERT INTO streams VALUES (1, 1, x'00', 7, 0, 0, 0, 0, 0, 0, 0)";
-        let version_2 = "DROP TABLE sums; PRAGMA user_version = 2; \
+        let version_2 = "DROP TABLE targets; DROP TABLE sums; PRAGMA user_version = 2; \
                          INSERT INTO streams VALUES (1, 1, x'00', 7, 0, 0, 0, 0, 0, 0, 0, x'')";
-        for older in [version_1, version_2] {
+        let version_3 = "DROP TABLE targets; PRAGMA user_version = 3; \
+                         INSERT INTO streams VALUES (1, 1, x'00', 7, 0, 0, 0, 0, 0, 0, 0, x'')";
+        for older in [version_1, version_2, version_3] {
             let directory = tempfile::tempdir().unwrap();
             drop(open_writer(directory.path()).unwrap());
             let connection = Connection::open(path_in(directory.path())).unwrap();
             connection.execute_batch(older).unwrap();
             drop(connection);
             let connection = open_writer(directory.path()).unwrap();
-            let read = "SELECT acked_seq, length(sums), (SELECT count(*) FROM sums) FROM streams";
+            let read = "SELECT acked_seq, length(sums), (SELECT count(*) FROM sums) \
+                        + (SELECT count(*) FROM targets) FROM streams";
             let found =
                 connection.query_row(read, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
             assert_eq!(found, Ok((7, 0, 0)));

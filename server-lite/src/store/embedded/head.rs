@@ -1,13 +1,15 @@
 //! The head: records as they came, until they are sealed into blocks.
 //!
 //! A row holds one request's body; of its records those between `first_seq` and `last_seq` count
-//! (what the hub had already, or could not take yet, lies outside).
+//! (what the hub had already, or could not take yet, lies outside). What came by remote write has a body
+//! of its own ([`super::written`]), of which all counts; the hub has numbered its ticks.
 
 use std::io::Read as _;
 
-use wire::{Kind, Tick, envelope, limits::REQUEST_DECODED_BYTES_MAX};
+use rusqlite::{Connection, params};
+use wire::{Kind, SchemaId, Tick, envelope, limits::REQUEST_DECODED_BYTES_MAX};
 
-use super::{columns::Malformed, ledger::Seqs};
+use super::{catalog::StreamState, columns::Malformed, ledger::Seqs, written};
 
 /// Rows that one stream's head may ever have.
 const ROWS: i64 = 1 << 32;
@@ -20,6 +22,86 @@ pub(crate) const fn row_id(stream: i64, n: i64) -> i64 {
 /// The first and the last id that a stream's rows may have.
 pub(crate) const fn row_ids(stream: i64) -> (i64, i64) {
     (row_id(stream, 0), row_id(stream, ROWS - 1))
+}
+
+/// A row to be added.
+pub(crate) struct NewRow<'a> {
+    /// Its records.
+    pub(crate) seqs: Seqs,
+    /// Earliest and latest time.
+    pub(crate) span: (i64, i64),
+    /// Ticks, as the stream counts them.
+    pub(crate) ticks: u64,
+    /// Samples.
+    pub(crate) samples: u64,
+    /// Unix milliseconds when it came.
+    pub(crate) received_ms: i64,
+    /// What it holds.
+    pub(crate) body: &'a [u8],
+}
+
+impl NewRow<'_> {
+    /// Adds the row to a stream's head.
+    pub(crate) fn insert(
+        &self,
+        connection: &Connection,
+        stream: &mut StreamState,
+    ) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "INSERT INTO head (id, first_seq, last_seq, min_ms, max_ms, ticks, samples, \
+                 received_ms, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                row_id(stream.row, stream.head_next),
+                self.seqs.first.cast_signed(),
+                self.seqs.last.cast_signed(),
+                self.span.0,
+                self.span.1,
+                self.ticks.cast_signed(),
+                self.samples.cast_signed(),
+                self.received_ms,
+                self.body
+            ])?;
+        stream.head_next += 1;
+        stream.head.ticks += self.ticks;
+        stream.head.samples += self.samples;
+        stream.head.bytes += self.body.len() as u64;
+        stream.head.since_ms.get_or_insert(self.received_ms);
+        Ok(())
+    }
+}
+
+/// A tick of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HeadTick {
+    /// Unix milliseconds.
+    pub(crate) time_ms: i64,
+    /// Whose values they are.
+    pub(crate) series: Members,
+    /// The values.
+    pub(crate) values: Vec<f64>,
+}
+
+/// The series of a tick.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Members {
+    /// Those of schemas, one after the other.
+    Schemas(Vec<SchemaId>),
+    /// These, by id, ascending.
+    Ids(Vec<i64>),
+}
+
+impl HeadTick {
+    /// The schemas whose series it has.
+    pub(crate) fn schemas(&self) -> &[SchemaId] {
+        if let Members::Schemas(schemas) = &self.series { schemas } else { &[] }
+    }
+
+    /// The series that it names itself.
+    pub(crate) fn ids(&self) -> &[i64] {
+        if let Members::Ids(ids) = &self.series { ids } else { &[] }
+    }
 }
 
 /// Reads bodies; keeps its buffers from one to the next.
@@ -39,8 +121,11 @@ impl HeadReader {
         &mut self,
         body: &[u8],
         seqs: Seqs,
-        mut each: impl FnMut(u64, Tick) -> Result<(), Malformed>,
+        mut each: impl FnMut(u64, HeadTick) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
+        if written::is_written(body) {
+            return written_ticks(body, seqs, each);
+        }
         let said = |error: String| Malformed(error);
         self.decompress(body).map_err(|error| said(error.to_string()))?;
         let mut rest = self.bytes.as_slice();
@@ -51,7 +136,11 @@ impl HeadReader {
             if envelope.kind == Kind::Metrics && (seqs.first..=seqs.last).contains(&envelope.seq) {
                 let tick =
                     Tick::decode(envelope.payload).map_err(|error| said(error.to_string()))?;
-                each(envelope.seq, tick)?;
+                let series = Members::Schemas(tick.schemas);
+                each(
+                    envelope.seq,
+                    HeadTick { time_ms: tick.time_ms, series, values: tick.values },
+                )?;
             }
         }
         Ok(())
@@ -72,6 +161,22 @@ impl HeadReader {
             }
         }
     }
+}
+
+fn written_ticks(
+    body: &[u8],
+    seqs: Seqs,
+    mut each: impl FnMut(u64, HeadTick) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    let ticks = written::decode(body)?;
+    if seqs.last.checked_sub(seqs.first) != (ticks.len() as u64).checked_sub(1) {
+        let (count, Seqs { first, last }) = (ticks.len(), seqs);
+        return Err(Malformed(format!("{count} ticks for records {first} to {last}")));
+    }
+    (seqs.first..).zip(ticks).try_for_each(|(seq, tick)| {
+        let series = Members::Ids(tick.series);
+        each(seq, HeadTick { time_ms: tick.time_ms, series, values: tick.values })
+    })
 }
 
 #[cfg(test)]
@@ -100,7 +205,7 @@ mod tests {
 
     fn check(body: &[u8], (first, last): (u64, u64), expected: &[u64]) {
         let mut found = Vec::new();
-        let each = |seq, tick: Tick| {
+        let each = |seq, tick: HeadTick| {
             assert_eq!((tick.time_ms, tick.values), (seq as i64 * 10, vec![1.5]));
             found.push(seq);
             Ok(())

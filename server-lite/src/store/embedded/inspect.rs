@@ -122,14 +122,15 @@ pub fn samples(
     Ok(())
 }
 
-/// Looks at every sample of every agent.
+/// Looks at every sample of every agent, and then of every target of remote write.
 ///
 /// # Errors
 /// [`StoreError`] when the store can't be read.
 pub fn audit(directory: &Path) -> Result<Vec<Audit>, StoreError> {
     let mut connection = open_reader(directory)?;
     let connection = connection.transaction().map_err(database("begin reading"))?;
-    let agents = select::agents(&connection).map_err(database("read agents"))?;
+    let mut agents = select::agents(&connection).map_err(database("read agents"))?;
+    agents.extend(select::targets(&connection).map_err(database("read targets"))?);
     agents.iter().map(|agent| audit_agent(&connection, agent)).collect()
 }
 
@@ -359,20 +360,23 @@ impl<'a> Walk<'a> {
         let mut heads = HeadReader::new().map_err(|error| said(&error))?;
         let mut samples = Vec::new();
         heads.ticks(body, seqs, |seq, tick| {
-            let mut values = tick.values.iter();
-            for id in &tick.schemas {
+            let mut series = tick.ids().to_vec();
+            for id in tick.schemas() {
                 if !self.schemas.contains_key(id) {
-                    let series = schema_series(self.connection, self.agent, *id);
-                    let series = series.map_err(|error| said(&error))?;
-                    self.schemas.insert(*id, series.ok_or_else(|| said(&"unknown schema"))?);
+                    let found = schema_series(self.connection, self.agent, *id);
+                    let found = found.map_err(|error| said(&error))?;
+                    self.schemas.insert(*id, found.ok_or_else(|| said(&"unknown schema"))?);
                 }
-                for series in &self.schemas[id] {
-                    let value = *values.next().ok_or_else(|| said(&"values are too few"))?;
-                    let (group, slot) = place_of(*series);
-                    if group == self.group && only.is_none_or(|only| only == slot) {
-                        let (time_ms, place) = (tick.time_ms, Place::Head);
-                        samples.push((slot, Stored { stream_id, seq, time_ms, value, place }));
-                    }
+                series.extend_from_slice(&self.schemas[id]);
+            }
+            if series.len() > tick.values.len() {
+                return Err(said(&"values are too few"));
+            }
+            for (series, value) in series.into_iter().zip(tick.values) {
+                let (group, slot) = place_of(series);
+                if group == self.group && only.is_none_or(|only| only == slot) {
+                    let (time_ms, place) = (tick.time_ms, Place::Head);
+                    samples.push((slot, Stored { stream_id, seq, time_ms, value, place }));
                 }
             }
             Ok(())

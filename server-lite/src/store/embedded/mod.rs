@@ -10,6 +10,8 @@
 //! - `writer`: the one thread that writes, in groups. `apply`: what a request changes.
 //! - `catalog`: what the writer remembers. What of a request is new, and who may send it, is said above:
 //!   `store/incoming.rs`, `store/admission.rs`.
+//! - `write`: what a remote write changes; `targets`, `held`, `written`: whose it is, what is there already,
+//!   how it lies in the head.
 //! - `registry`, `schemas`: which series and schemas there are. `ledger`: what is missing.
 //! - `head`, `seal`, `sealed`, `columns`: from records to columns.
 //! - `readers`, `select`, `read`: queries, each in a read transaction of its own.
@@ -22,6 +24,7 @@ mod catalog;
 mod columns;
 mod database;
 mod head;
+mod held;
 pub mod inspect;
 mod ledger;
 mod lock;
@@ -35,7 +38,10 @@ mod sealed;
 mod select;
 mod stats;
 mod sums;
+mod targets;
+mod write;
 mod writer;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -60,11 +66,13 @@ use self::{
     readers::Readers,
     seal::{SealQueue, Sealer},
     stats::{Counters, Tally},
+    write::Prepared,
     writer::{NotQueued, Writer, Writing},
 };
 use super::{
     Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
-    Retention, Samples, Seen, Selector, Series, Store, StoreError, StoreStats, incoming::Incoming,
+    Retention, Samples, Seen, Selector, Series, Store, StoreError, StoreStats, WriteBatch, Written,
+    incoming::Incoming,
 };
 
 /// Readers at one time beside queries: rules are evaluated one after the other, and so is housekeeping.
@@ -182,6 +190,22 @@ impl Embedded {
         let series_max = self.series_per_agent;
         let samples = incoming.samples();
         let change = move |writing: &mut Writing<'_>| apply::apply(writing, &incoming, series_max);
+        self.queue(samples, change).await
+    }
+
+    async fn write_batch(&self, batch: Arc<WriteBatch>) -> Result<Written, IngestError> {
+        let prepared = Prepared::from(batch);
+        let (samples, series_max) = (prepared.samples(), self.series_per_agent);
+        let change = move |writing: &mut Writing<'_>| write::apply(writing, &prepared, series_max);
+        self.queue(samples, change).await
+    }
+
+    /// Queues what came from outside, and waits for what becomes of it.
+    async fn queue<T: Send + 'static>(
+        &self,
+        samples: usize,
+        change: impl FnOnce(&mut Writing<'_>) -> Result<T, IngestError> + Send + 'static,
+    ) -> Result<T, IngestError> {
         let answer = self.writer()?.queue(samples, change).map_err(|refused| match refused {
             NotQueued::Closed => StoreError::Closed.into(),
             NotQueued::Full => IngestError::Busy("too many requests wait to be written"),
@@ -213,6 +237,7 @@ impl Embedded {
         }
         self.drop_old_sums(cutoff_ms).await?;
         self.drop_old_ledger(cutoff_ms).await?;
+        self.drop_empty_targets().await?;
         self.drop_old_texts(now_ms).await
     }
 
@@ -223,6 +248,17 @@ impl Embedded {
         for streams in streams.await?.chunks(retain::STREAMS_ONCE) {
             let streams = streams.to_vec();
             self.change(move |writing| retain::drop_sums(writing, &streams, cutoff_ms)).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_empty_targets(&self) -> Result<(), StoreError> {
+        let targets = self.apart.readers.with(|connection| {
+            retain::empty_targets(connection).map_err(database("look for old targets"))
+        });
+        for targets in targets.await?.chunks(retain::TARGETS_ONCE) {
+            let targets = targets.to_vec();
+            self.change(move |writing| retain::drop_targets(writing, &targets)).await?;
         }
         Ok(())
     }
@@ -351,6 +387,10 @@ impl Store for Embedded {
         Box::pin(self.ingest_batch(batch))
     }
 
+    fn write(&self, batch: Arc<WriteBatch>) -> BoxFuture<'_, Result<Written, IngestError>> {
+        Box::pin(self.write_batch(batch))
+    }
+
     fn note_seen(&self, seen: Vec<Seen>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.change(move |writing| {
             note_seen(writing.connection, &seen).map_err(database("note who was seen"))
@@ -409,8 +449,10 @@ fn make_directory(directory: &Path) -> Result<(), StoreError> {
 
 fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
     let count = |sql: &str| connection.query_row(sql, [], |row| catalog::unsigned(row, 0));
+    let targets = count("SELECT count(*) FROM targets")?;
     Ok(Tally {
-        agents: count("SELECT count(*) FROM agents")?,
+        agents: count("SELECT count(*) FROM agents")? - targets,
+        targets,
         series: count("SELECT coalesce(sum(series), 0) FROM agents")?,
         samples: count("SELECT coalesce(sum(head_samples), 0) FROM streams")?,
         ..Tally::default()

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::mpsc;
-use wire::{SchemaId, Tick};
+use wire::SchemaId;
 
 use super::{
     catalog::unsigned,
     columns::{Block, Malformed},
     database::database,
-    head::{self, HeadReader},
+    head::{self, HeadReader, HeadTick},
     ledger::Seqs,
     registry::{place_of, schema_series},
     stats::Counters,
@@ -187,7 +187,7 @@ impl Reading<'_> {
     fn head_sources(&self, agent: i64, sources: &mut Vec<Source>) -> rusqlite::Result<()> {
         let streams: Vec<i64> = self
             .connection
-            .prepare_cached("SELECT id FROM streams WHERE agent = ?1 AND head_ticks > 0")?
+            .prepare_cached("SELECT id FROM streams WHERE agent = ?1 AND head_samples > 0")?
             .query_map([agent], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
         let mut statement = self.connection.prepare_cached(
@@ -245,6 +245,7 @@ impl Reading<'_> {
         let read = self.heads.ticks(&body, seqs, |_, tick| {
             if failed.is_ok() {
                 failed = learn(self.connection, agent, &tick, wanted, positions);
+                pick_named(&tick, wanted, source.order, parts);
                 pick(&tick, positions, source.order, parts)?;
             }
             Ok(())
@@ -299,11 +300,11 @@ fn read_block(
 fn learn(
     connection: &Connection,
     agent: i64,
-    tick: &Tick,
+    tick: &HeadTick,
     wanted: &Wanted,
     positions: &mut Positions,
 ) -> rusqlite::Result<()> {
-    for id in &tick.schemas {
+    for id in tick.schemas() {
         if !positions.contains_key(id)
             && let Some(series) = schema_series(connection, agent, *id)?
         {
@@ -316,13 +317,13 @@ fn learn(
 }
 
 fn pick(
-    tick: &Tick,
+    tick: &HeadTick,
     positions: &Positions,
     order: (i64, u64),
     parts: &mut Parts,
 ) -> Result<(), Malformed> {
     let mut start = 0;
-    for id in &tick.schemas {
+    for id in tick.schemas() {
         let Some((found, series)) = positions.get(id) else {
             return Err(Malformed(format!("schema {id} is not known any more")));
         };
@@ -330,22 +331,36 @@ fn pick(
             let Some(value) = tick.values.get(start + at) else {
                 return Err(Malformed(format!("{} values are too few", tick.values.len())));
             };
-            let parts = parts.entry(*place).or_default();
-            let part = match parts.last_mut() {
-                Some(part) if part.order == order => part,
-                _ => {
-                    parts.push(Part { order, ..Part::default() });
-                    // Just pushed.
-                    let last = parts.len() - 1;
-                    &mut parts[last]
-                }
-            };
-            part.times.push(tick.time_ms);
-            part.values.push(*value);
+            add(parts, *place, order, (tick.time_ms, *value));
         }
         start += series;
     }
     Ok(())
+}
+
+/// Takes what is wanted of a tick that names its series.
+fn pick_named(tick: &HeadTick, wanted: &Wanted, order: (i64, u64), parts: &mut Parts) {
+    if tick.ids().is_empty() {
+        return;
+    }
+    for (series, place) in wanted {
+        let value = tick.ids().binary_search(series).ok().and_then(|at| tick.values.get(at));
+        if let Some(value) = value {
+            add(parts, *place, order, (tick.time_ms, *value));
+        }
+    }
+}
+
+/// Adds a sample to a series' part from that source.
+fn add(parts: &mut Parts, place: usize, order: (i64, u64), (time_ms, value): (i64, f64)) {
+    let parts = parts.entry(place).or_default();
+    match parts.last_mut() {
+        Some(part) if part.order == order => {
+            part.times.push(time_ms);
+            part.values.push(value);
+        }
+        _ => parts.push(Part { order, times: vec![time_ms], values: vec![value] }),
+    }
 }
 
 /// Samples of one series in order of time, within bounds; of several at one time the one sent last.

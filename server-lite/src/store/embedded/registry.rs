@@ -16,7 +16,7 @@ use super::{
     columns::block::SLOTS,
 };
 use crate::store::{
-    rows::{canonical, kind_number},
+    rows::{canonical, kind_number, kind_of},
     varint,
 };
 
@@ -41,53 +41,57 @@ pub(crate) fn register(
     series_max: u64,
     received_ms: i64,
 ) -> rusqlite::Result<SchemaState> {
-    let mut registration = Registration {
-        connection,
-        agent: agent.row,
-        collector: text(connection, &schema.schema.collector)?,
-        left: series_max.saturating_sub(agent.series),
-        day: day_of(received_ms),
-        group: None,
-    };
+    let collector = &schema.schema.collector;
+    let mut registration = Registration::new(connection, agent, collector, series_max, received_ms);
     let mut ids = Vec::with_capacity(schema.schema.series.len());
     let (mut added, mut seen) = (0, HashSet::new());
     for (family, labels) in schema.schema.iter() {
-        let labels = canonical(labels);
-        let name = text(connection, &family.name)?;
-        let (id, is_new) = registration.series(name, &labels, family.kind, &family.help)?;
+        let labels = canonical(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let (id, is_new) = registration.series(&family.name, &labels, family.kind, &family.help)?;
         added += u64::from(is_new);
         ids.push(if seen.insert(id) { id } else { 0 });
     }
     let refused = ids.iter().filter(|id| **id == 0).count() as u64;
     let state = SchemaState { count: ids.len() as u64, refused, used_ms: received_ms };
     insert_schema(connection, agent.row, schema.id, &ids, &state)?;
-    agent.series += added;
-    connection
-        .prepare_cached("UPDATE agents SET series = ?2 WHERE id = ?1")?
-        .execute(params![agent.row, agent.series.cast_signed()])?;
+    agent.count_series(connection, added)?;
     agent.schemas.insert(schema.id, state);
     Ok(state)
 }
 
-struct Registration<'a> {
+/// Registers series of one collector of an agent, or of a target.
+pub(crate) struct Registration<'a> {
     connection: &'a Connection,
     agent: i64,
-    collector: i64,
+    collector: &'a str,
     left: u64,
     day: i64,
     /// Group being filled, and its next slot.
     group: Option<(i64, u8)>,
 }
 
-impl Registration<'_> {
+impl<'a> Registration<'a> {
+    /// Of at most so many series of the agent, all together.
+    pub(crate) fn new(
+        connection: &'a Connection,
+        agent: &AgentState,
+        collector: &'a str,
+        series_max: u64,
+        received_ms: i64,
+    ) -> Self {
+        let (left, day) = (series_max.saturating_sub(agent.series), day_of(received_ms));
+        Self { connection, agent: agent.row, collector, left, day, group: None }
+    }
+
     /// The series' id (0 if it is one too many), and whether it is new.
-    fn series(
+    pub(crate) fn series(
         &mut self,
-        name: i64,
+        name: &str,
         labels: &str,
         kind: MetricKind,
         help: &str,
     ) -> rusqlite::Result<(i64, bool)> {
+        let name = text(self.connection, name)?;
         let known = self
             .connection
             .prepare_cached("SELECT id FROM series WHERE agent = ?1 AND name = ?2 AND labels = ?3")?
@@ -125,22 +129,21 @@ impl Registration<'_> {
 
     /// The collector's group that has room, or a new one.
     fn open_group(&self) -> rusqlite::Result<(i64, u8)> {
+        let collector = text(self.connection, self.collector)?;
         let open = self
             .connection
             .prepare_cached(
                 "SELECT id, slots FROM groups WHERE agent = ?1 AND collector = ?2 AND slots < ?3 \
                  ORDER BY id DESC LIMIT 1",
             )?
-            .query_row(params![self.agent, self.collector, SLOTS], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+            .query_row(params![self.agent, collector, SLOTS], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         if let Some(group) = open {
             return Ok(group);
         }
         self.connection
             .prepare_cached("INSERT INTO groups (agent, collector, slots) VALUES (?1, ?2, 0)")?
-            .execute(params![self.agent, self.collector])?;
+            .execute(params![self.agent, collector])?;
         Ok((self.connection.last_insert_rowid(), 0))
     }
 }
@@ -202,15 +205,72 @@ fn decode_ids(mut bytes: &[u8], count: usize) -> Option<Vec<i64>> {
     bytes.is_empty().then_some(ids)
 }
 
-/// The id of a text that many rows share.
-fn text(connection: &Connection, text: &str) -> rusqlite::Result<i64> {
-    let known = connection
+/// The id of a text that many rows share, if there is one.
+fn known_text(connection: &Connection, text: &str) -> rusqlite::Result<Option<i64>> {
+    connection
         .prepare_cached("SELECT id FROM texts WHERE text = ?1")?
         .query_row([text], |row| row.get(0))
-        .optional()?;
-    if let Some(id) = known {
+        .optional()
+}
+
+/// The same, made if there is none.
+fn text(connection: &Connection, text: &str) -> rusqlite::Result<i64> {
+    if let Some(id) = known_text(connection, text)? {
         return Ok(id);
     }
     connection.prepare_cached("INSERT INTO texts (text) VALUES (?1)")?.execute([text])?;
     Ok(connection.last_insert_rowid())
+}
+
+/// Notes that a series has a sample of that day.
+pub(crate) fn note_day(connection: &Connection, series: i64, day: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE series SET last_day = ?2 WHERE id = ?1 AND last_day < ?2")?
+        .execute([series, day])
+        .map(|_| ())
+}
+
+/// Notes what is said of a series.
+pub(crate) fn describe_one(
+    connection: &Connection,
+    series: i64,
+    kind: MetricKind,
+    help: &str,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE series SET kind = ?2, help = ?3 WHERE id = ?1")?
+        .execute(params![series, kind_number(kind), text(connection, help)?])
+        .map(|_| ())
+}
+
+/// Notes what is said of a metric, for all series of it that came by remote write.
+pub(crate) fn describe(
+    connection: &Connection,
+    metric: &str,
+    kind: MetricKind,
+    help: &str,
+) -> rusqlite::Result<()> {
+    let Some(name) = known_text(connection, metric)? else { return Ok(()) };
+    connection
+        .prepare_cached(
+            "UPDATE series SET kind = ?2, help = ?3 WHERE name = ?1 \
+             AND agent IN (SELECT agent FROM targets) AND (kind <> ?2 OR help <> ?3)",
+        )?
+        .execute(params![name, kind_number(kind), text(connection, help)?])
+        .map(|_| ())
+}
+
+/// What is known of a metric by a series that there is of it.
+pub(crate) fn description(
+    connection: &Connection,
+    metric: &str,
+) -> rusqlite::Result<Option<(MetricKind, String)>> {
+    let Some(name) = known_text(connection, metric)? else { return Ok(None) };
+    connection
+        .prepare_cached(
+            "SELECT s.kind, h.text FROM series s JOIN texts h ON h.id = s.help \
+             WHERE s.name = ?1 LIMIT 1",
+        )?
+        .query_row([name], |row| Ok((kind_of(row.get(0)?), row.get(1)?)))
+        .optional()
 }

@@ -24,6 +24,8 @@ pub(crate) const HEAD_AGE_MAX_MS: i64 = 2 * 60 * 60 * 1_000;
 pub(crate) const GROUPS_ONCE: usize = 64;
 /// Streams whose old checksums are dropped in one transaction.
 pub(crate) const STREAMS_ONCE: usize = 64;
+/// Targets dropped in one transaction.
+pub(crate) const TARGETS_ONCE: usize = 256;
 /// Lines of the ledger dropped in one transaction.
 pub(crate) const GAPS_ONCE: usize = 1_000;
 /// Damaged records dropped in one transaction; each may have the size of a request.
@@ -147,6 +149,42 @@ fn used_series(connection: &Connection, agent: i64) -> rusqlite::Result<HashSet<
         used.extend(schema_series(connection, agent, wire::SchemaId(id))?.into_iter().flatten());
     }
     Ok(used)
+}
+
+/// Targets of remote write that have no series and no line in the ledger left: what they were made of has
+/// gone for longer than samples are kept.
+pub(crate) fn empty_targets(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT t.agent FROM targets t JOIN agents a ON a.id = t.agent WHERE a.series = 0 \
+             AND NOT EXISTS (SELECT 1 FROM streams s WHERE s.agent = a.id \
+             AND (s.head_bytes > 0 OR EXISTS (SELECT 1 FROM gaps g WHERE g.stream = s.id)))",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect()
+}
+
+/// Drops those of some targets that have got no series meanwhile.
+pub(crate) fn drop_targets(writing: &mut Writing<'_>, targets: &[i64]) -> Result<(), StoreError> {
+    let mut drop = || {
+        for target in targets {
+            let id: Option<AgentId> = writing
+                .connection
+                .prepare_cached("DELETE FROM agents WHERE id = ?1 AND series = 0 RETURNING uuid")?
+                .query_row([target], |row| row.get(0).map(AgentId::from_bytes))
+                .optional()?;
+            let Some(id) = id else { continue };
+            for table in
+                ["DELETE FROM targets WHERE agent = ?1", "DELETE FROM streams WHERE agent = ?1"]
+            {
+                writing.connection.prepare_cached(table)?.execute([target])?;
+            }
+            writing.catalog.forget(id);
+            writing.after.tally.targets_gone += 1;
+        }
+        Ok(())
+    };
+    drop().map_err(database("drop old targets"))
 }
 
 fn drop_empty_groups(connection: &Connection, agent: i64) -> rusqlite::Result<()> {

@@ -12,13 +12,13 @@ use std::{
 };
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use wire::{AgentId, SchemaId, Tick};
+use wire::{AgentId, SchemaId};
 
 use super::{
     catalog::{StreamState, unsigned},
     columns::{BlockBuilder, Malformed, block::TICKS_MAX},
     database::database,
-    head::{self, HeadReader},
+    head::{self, HeadReader, HeadTick, Members},
     ledger::Seqs,
     registry::{place_of, schema_series},
     sealed::{self, Damaged, Sealed, SealedBlock},
@@ -196,7 +196,7 @@ impl Sealer {
             ticks: rows.iter().map(|row| row.ticks).sum(),
             samples: rows.iter().map(|row| row.samples).sum(),
             bytes: rows.iter().map(|row| row.bytes).sum(),
-            blocks: packing.finish()?,
+            blocks: packing.finish(first.seqs.first)?,
             damaged,
         };
         self.commit(sealed)?;
@@ -208,7 +208,7 @@ impl Sealer {
         &mut self,
         packing: &mut Packing,
         row: &HeadRow,
-    ) -> Result<Result<Vec<(u64, Tick)>, Malformed>, StoreError> {
+    ) -> Result<Result<Vec<(u64, HeadTick)>, Malformed>, StoreError> {
         let body: Vec<u8> = self
             .reader
             .prepare_cached("SELECT body FROM head WHERE id = ?1")
@@ -251,6 +251,9 @@ struct Packing {
     last_ms: Option<i64>,
     jumps: usize,
     schemas: HashMap<SchemaId, Vec<i64>>,
+    /// What came by remote write, by time: it is packed in that order, however it came, and what requests
+    /// have split of one time is together again.
+    written: BTreeMap<i64, Vec<(i64, f64)>>,
     groups: BTreeMap<i64, BlockBuilder>,
     blocks: Vec<SealedBlock>,
 }
@@ -258,24 +261,24 @@ struct Packing {
 impl Packing {
     /// Blocks of about the same length, none longer than allowed.
     fn new(agent: i64, stream: i64, ticks: u64) -> Self {
-        let segments = ticks.div_ceil(TICKS_MAX as u64).max(1);
         Self {
             agent,
             stream,
-            segment_ticks: ticks.div_ceil(segments),
+            segment_ticks: segment_ticks(ticks),
             ticks: 0,
             samples: 0,
             last_ms: None,
             jumps: 0,
             schemas: HashMap::new(),
+            written: BTreeMap::new(),
             groups: BTreeMap::new(),
             blocks: Vec::new(),
         }
     }
 
     /// Looks up the ticks' schemas.
-    fn learn(&mut self, reader: &Connection, ticks: &[(u64, Tick)]) -> rusqlite::Result<()> {
-        for id in ticks.iter().flat_map(|(_, tick)| &tick.schemas) {
+    fn learn(&mut self, reader: &Connection, ticks: &[(u64, HeadTick)]) -> rusqlite::Result<()> {
+        for id in ticks.iter().flat_map(|(_, tick)| tick.schemas()) {
             if !self.schemas.contains_key(id)
                 && let Some(series) = schema_series(reader, self.agent, *id)?
             {
@@ -286,10 +289,10 @@ impl Packing {
     }
 
     /// Whether the ticks' values fit their schemas.
-    fn check(&self, ticks: &[(u64, Tick)]) -> Result<(), Malformed> {
+    fn check(&self, ticks: &[(u64, HeadTick)]) -> Result<(), Malformed> {
         for (_, tick) in ticks {
-            let mut expected = 0;
-            for id in &tick.schemas {
+            let mut expected = tick.ids().len();
+            for id in tick.schemas() {
                 let series = self.schemas.get(id);
                 let unknown = || Malformed(format!("schema {id} is not known any more"));
                 expected += series.ok_or_else(unknown)?.len();
@@ -302,22 +305,56 @@ impl Packing {
         Ok(())
     }
 
-    fn add(&mut self, ticks: Vec<(u64, Tick)>) -> Result<(), StoreError> {
-        ticks.into_iter().try_for_each(|(seq, tick)| self.add_tick(seq, &tick))
+    fn add(&mut self, ticks: Vec<(u64, HeadTick)>) -> Result<(), StoreError> {
+        ticks.into_iter().try_for_each(|(seq, tick)| match &tick.series {
+            Members::Schemas(schemas) => self.add_tick(seq, schemas, &tick),
+            Members::Ids(ids) => {
+                let samples = ids.iter().copied().zip(tick.values);
+                self.written.entry(tick.time_ms).or_default().extend(samples);
+                Ok(())
+            }
+        })
     }
 
-    fn add_tick(&mut self, seq: u64, tick: &Tick) -> Result<(), StoreError> {
-        let is_full = self.ticks >= self.segment_ticks || self.samples >= SEGMENT_SAMPLES_MAX;
-        if self.jumps(tick.time_ms) || is_full {
-            self.close_segment()?;
-        }
-        self.ticks += 1;
-        self.samples += tick.values.len();
-        let series = tick.schemas.iter().filter_map(|id| self.schemas.get(id)).flatten();
+    fn add_tick(
+        &mut self,
+        seq: u64,
+        schemas: &[SchemaId],
+        tick: &HeadTick,
+    ) -> Result<(), StoreError> {
+        self.begin_tick(tick.time_ms, tick.values.len())?;
+        let series = schemas.iter().filter_map(|id| self.schemas.get(id)).flatten();
         for (series, value) in series.zip(&tick.values).filter(|(series, _)| **series != 0) {
             let (group, slot) = place_of(*series);
             self.groups.entry(group).or_default().push(seq, tick.time_ms, slot, *value);
         }
+        Ok(())
+    }
+
+    /// Packs what came by remote write, under numbers from `seq` on: there are no more times than numbers
+    /// that its ticks had.
+    fn add_written(&mut self, seq: u64) -> Result<(), StoreError> {
+        let written = std::mem::take(&mut self.written);
+        if !written.is_empty() {
+            self.segment_ticks = segment_ticks(written.len() as u64);
+        }
+        for (seq, (time_ms, samples)) in (seq..).zip(written) {
+            self.begin_tick(time_ms, samples.len())?;
+            for (series, value) in samples {
+                let (group, slot) = place_of(series);
+                self.groups.entry(group).or_default().push(seq, time_ms, slot, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_tick(&mut self, time_ms: i64, samples: usize) -> Result<(), StoreError> {
+        let is_full = self.ticks >= self.segment_ticks || self.samples >= SEGMENT_SAMPLES_MAX;
+        if self.jumps(time_ms) || is_full {
+            self.close_segment()?;
+        }
+        self.ticks += 1;
+        self.samples += samples;
         Ok(())
     }
 
@@ -356,10 +393,17 @@ impl Packing {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<SealedBlock>, StoreError> {
+    fn finish(mut self, seq: u64) -> Result<Vec<SealedBlock>, StoreError> {
+        self.add_written(seq)?;
         self.close_segment()?;
         Ok(self.blocks)
     }
+}
+
+/// Ticks of one block, when there are so many.
+fn segment_ticks(ticks: u64) -> u64 {
+    let segments = ticks.div_ceil(TICKS_MAX as u64).max(1);
+    ticks.div_ceil(segments)
 }
 
 fn agent_of(reader: &Connection, stream: i64) -> rusqlite::Result<Option<(i64, AgentId)>> {

@@ -12,6 +12,15 @@ use crate::store::{
 
 /// Every agent, by name of host.
 pub(crate) fn agents(connection: &Connection) -> rusqlite::Result<Vec<Agent>> {
+    agents_where(connection, "id NOT IN (SELECT agent FROM targets)")
+}
+
+/// Every target of remote write, as an agent.
+pub(crate) fn targets(connection: &Connection) -> rusqlite::Result<Vec<Agent>> {
+    agents_where(connection, "id IN (SELECT agent FROM targets)")
+}
+
+fn agents_where(connection: &Connection, condition: &str) -> rusqlite::Result<Vec<Agent>> {
     let mut streams = connection.prepare_cached(
         "SELECT uuid, acked_seq, last_tick_ms FROM streams WHERE agent = ?1 \
          ORDER BY last_write_ms, id",
@@ -27,10 +36,10 @@ pub(crate) fn agents(connection: &Connection) -> rusqlite::Result<Vec<Agent>> {
         rows.collect::<rusqlite::Result<Vec<_>>>()
     };
     connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT id, uuid, hostname, version, first_seen_ms, last_seen_ms, series FROM agents \
-             ORDER BY hostname, uuid",
-        )?
+             WHERE {condition} ORDER BY hostname, uuid",
+        ))?
         .query_map([], |row| {
             Ok(Agent {
                 agent_id: AgentId::from_bytes(row.get(1)?),
@@ -75,7 +84,8 @@ pub(crate) fn series(
     };
     let conditions = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
     let sql = format!(
-        "SELECT s.id, a.uuid, a.hostname, s.kind, s.labels, n.text FROM {join} \
+        "SELECT s.id, a.uuid, a.hostname, s.kind, s.labels, n.text, \
+         EXISTS (SELECT 1 FROM targets t WHERE t.agent = a.id) FROM {join} \
          JOIN texts n ON n.id = s.name WHERE {conditions} \
          ORDER BY a.hostname, a.uuid, n.text, s.labels"
     );
@@ -93,6 +103,7 @@ pub(crate) fn series(
             metric: row.get(5)?,
             kind: kind_of(row.get(3)?),
             labels: labels_of(row, 4)?,
+            is_written: row.get(6)?,
         };
         if selector.fits(&series) {
             found.push(series);

@@ -34,6 +34,7 @@ pub(crate) struct Counters {
     pub(crate) failures: Count,
     pub(crate) queued: Count,
     pub(crate) agents: Count,
+    pub(crate) targets: Count,
     pub(crate) series: Count,
     pub(crate) refused_samples: Count,
     pub(crate) unsealed_samples: Count,
@@ -47,6 +48,8 @@ pub(crate) struct Counters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) agents: u64,
+    pub(crate) targets: u64,
+    pub(crate) targets_gone: u64,
     pub(crate) series: u64,
     pub(crate) series_gone: u64,
     pub(crate) refused_samples: u64,
@@ -59,6 +62,8 @@ impl Counters {
     /// Adds what a committed transaction brought.
     pub(crate) fn count(&self, tally: &Tally) {
         self.agents.add(tally.agents);
+        self.targets.add(tally.targets);
+        self.targets.sub(tally.targets_gone);
         self.series.add(tally.series);
         self.series.sub(tally.series_gone);
         self.refused_samples.add(tally.refused_samples);
@@ -86,6 +91,7 @@ impl Counters {
             failures: self.failures.get(),
             queued: self.queued.get(),
             agents: self.agents.get(),
+            targets: self.targets.get(),
             series: self.series.get(),
             refused_samples: self.refused_samples.get(),
             unsealed_samples: self.unsealed_samples.get(),

@@ -1,5 +1,7 @@
 //! What is the embedded store's own: sealing, crashes, damage, limits.
 
+mod written;
+
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use super::{inspect::Audit, *};
@@ -40,6 +42,11 @@ async fn seal_all(store: &Embedded) {
 #[test]
 fn conforms() {
     with_store(|_directory, store| async move { conformance::run(&store).await });
+}
+
+#[test]
+fn conforms_for_what_comes_by_remote_write() {
+    with_store(|_directory, store| async move { conformance::written::run(&store).await });
 }
 
 #[test]

@@ -15,7 +15,7 @@
 //! - `read`, `select`: queries. `retain`: what goes when it is old. `leader`: which hub does that.
 //! - `inspect`: the store as it lies there, for drills.
 //!
-//! Rollups are reckoned from samples when they are asked for, and nothing is kept longer than these.
+//! Samples without an agent (remote write) are refused. Rollups are reckoned from samples when they are asked for, and nothing is kept longer than these.
 //!
 //! A database that goes away fails what is under way, and no more: every call asks for a connection anew.
 
@@ -64,7 +64,7 @@ use self::{
 };
 use super::{
     Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
-    Retention, Samples, Seen, Selector, Series, Store, StoreError, StoreStats,
+    Retention, Samples, Seen, Selector, Series, Store, StoreError, StoreStats, WriteBatch, Written,
 };
 
 /// Readers at one time beside queries: rules are evaluated one after the other.
@@ -73,6 +73,9 @@ const READERS_APART: usize = 2;
 const BESIDE: usize = 2;
 /// Chunks that may wait for whoever reads them.
 const CHUNKS_QUEUED: usize = 64;
+/// What is said to who sends by remote write.
+const NO_REMOTE_WRITE: &str = "this hub's store is PostgreSQL, which takes records of agents only: \
+                               send to a hub whose `database.url` is empty";
 
 /// How a database is used.
 #[derive(Clone, Debug)]
@@ -324,6 +327,10 @@ impl Store for Postgres {
             let answered = self.queue(batch)?;
             answered.await.unwrap_or(Err(StoreError::Closed.into()))
         })
+    }
+
+    fn write(&self, _batch: Arc<WriteBatch>) -> BoxFuture<'_, Result<Written, IngestError>> {
+        Box::pin(async { Err(StoreError::Unsupported(NO_REMOTE_WRITE).into()) })
     }
 
     fn note_seen(&self, seen: Vec<Seen>) -> BoxFuture<'_, Result<(), StoreError>> {

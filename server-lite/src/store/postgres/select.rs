@@ -128,6 +128,7 @@ pub(crate) async fn series(
             metric: row.get(3),
             kind: kind_of(row.get::<_, i16>(4).into()),
             labels,
+            is_written: false,
         };
         if selector.fits(&series) {
             found.push(series);

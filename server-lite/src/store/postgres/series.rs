@@ -68,7 +68,7 @@ pub(crate) async fn register(
 
 fn named(schema: &EncodedSchema) -> Vec<Named> {
     let series = schema.schema.iter().map(|(family, labels)| {
-        let labels = canonical(labels);
+        let labels = canonical(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let mut hash = Sha256::new_with_prefix(family.name.as_bytes());
         hash.update([0]);
         hash.update(labels.as_bytes());
