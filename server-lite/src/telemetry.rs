@@ -1,5 +1,7 @@
 //! The hub's own metrics, in Prometheus's text format.
 
+mod remote_write;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -11,6 +13,7 @@ use std::{
 
 use wire::MetricKind;
 
+pub use self::remote_write::RemoteWrite;
 use crate::{
     rules::RuleMetrics,
     store::{Ingested, StoreStats},
@@ -28,6 +31,8 @@ pub struct Telemetry {
     duplicates: AtomicU64,
     body_bytes: AtomicU64,
     schema_requests: AtomicU64,
+    /// Of remote write.
+    pub remote_write: RemoteWrite,
 }
 
 /// How the agents stand.
@@ -63,6 +68,7 @@ impl Telemetry {
         let mut page = Page::default();
         self.requests_to(&mut page);
         self.ingest_to(&mut page);
+        self.remote_write.print(&mut page);
         store_to(store, &mut page);
         fleet_to(fleet, &mut page);
         for figure in rules.figures() {
@@ -128,6 +134,7 @@ fn store_to(store: &StoreStats, page: &mut Page) {
         ),
         ("queued", "Changes that wait to be written.", store.queued as f64),
         ("agents", "Agents known.", store.agents as f64),
+        ("targets", "Targets known whose series come by remote write.", store.targets as f64),
         ("series", "Series registered.", store.series as f64),
         ("unsealed_samples", "Samples that wait to be sealed.", store.unsealed_samples as f64),
         ("sealing", "Streams that are due to be sealed, or being sealed.", store.sealing as f64),

@@ -6,6 +6,7 @@
 //! | 400 | `truncated` | the body ends early |
 //! | 400 | `damaged` | a checksum doesn't fit |
 //! | 400 | `bad_record` | one record can never be stored; `record` names it |
+//! | 400 | `bad_samples` | some samples of a remote write can never be stored: which, and why |
 //! | 400 | `bad_parameter` | of a query |
 //! | 401 | `unauthorised` | no token, or not a good one |
 //! | 404, 405 | `not_found`, `method_not_allowed` | |

@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `POST /api/v1/ingest` | [`records`]: records in, acknowledgement out |
+//! | `POST /api/v1/write` | [`written`]: samples in, by Prometheus remote write |
 //! | `POST /api/v1/heartbeat` | [`heartbeat`]: presence |
 //! | `GET /api/v1/hosts` | [`hosts`]: every host and how it stands |
 //! | `GET /api/v1/buckets` | [`buckets`]: samples in buckets of time |
@@ -26,6 +27,7 @@ pub mod incidents;
 pub mod params;
 pub mod prometheus;
 pub mod records;
+pub mod written;
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,6 +53,9 @@ use crate::{
     store::Store,
     telemetry::Telemetry,
 };
+
+/// Where senders of Prometheus remote write send to.
+pub const WRITE_PATH: &str = "/api/v1/write";
 
 /// What requests are answered with.
 pub struct Hub {
@@ -94,6 +99,7 @@ impl Hub {
 pub fn router(hub: Arc<Hub>) -> Router {
     let behind_token = Router::new()
         .route(INGEST_PATH, post(records::ingest))
+        .route(WRITE_PATH, post(written::write))
         .route(HEARTBEAT_PATH, post(heartbeat::heartbeat))
         .route("/api/v1/hosts", get(hosts::hosts))
         .route("/api/v1/buckets", get(buckets::buckets))
@@ -155,6 +161,7 @@ fn heard(headers: &HeaderMap) -> Option<Word> {
 fn endpoint_of(path: &str) -> &'static str {
     match path {
         INGEST_PATH => "ingest",
+        WRITE_PATH => "write",
         HEARTBEAT_PATH => "heartbeat",
         "/api/v1/hosts" => "hosts",
         "/api/v1/buckets" => "buckets",

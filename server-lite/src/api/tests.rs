@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod prometheus;
+mod written;
 
 const SECRET: &str = "test secret";
 

@@ -4,6 +4,8 @@
 //! may decompress to [`wire::limits::REQUEST_DECODED_BYTES_MAX`]. Whoever comes when there is no room
 //! is told to come back; nothing is queued without bound.
 
+pub mod remote_write;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,6 +46,7 @@ pub struct Ingest {
     clock: Clock,
     room: Arc<Semaphore>,
     decoders: Arc<Semaphore>,
+    memory_bytes: usize,
 }
 
 /// Room for a body; given back when it is dropped.
@@ -89,9 +92,10 @@ impl Ingest {
         clock: Clock,
         memory_bytes: u64,
     ) -> Self {
-        let room = usize::try_from(memory_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        let room = memory_bytes.min(Semaphore::MAX_PERMITS);
         let (room, decoders) = (Arc::new(Semaphore::new(room)), Arc::new(Semaphore::new(DECODERS)));
-        Self { store, instances, presence, telemetry, clock, room, decoders }
+        Self { store, instances, presence, telemetry, clock, room, decoders, memory_bytes }
     }
 
     /// Room for a body of so many bytes, if there is any now.
