@@ -2,6 +2,7 @@
 
 mod agent;
 mod hub;
+mod prometheus;
 mod usage;
 
 use std::{
@@ -21,6 +22,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+pub use prometheus::{Peer, Prometheus};
 pub use usage::Usage;
 
 /// How long a program may take to stop when told to.

@@ -27,11 +27,15 @@ const PEERS: &[Peer] = &[
         package: "prometheus-node-exporter",
         used_for: "comparing every shared series on this host",
     },
-    Peer { program: "prometheus", package: "prometheus", used_for: "remote write from and to it" },
     Peer {
         program: "dbus-daemon",
         package: "dbus-daemon",
         used_for: "asking services over a real bus",
+    },
+    Peer {
+        program: "prometheus",
+        package: "prometheus",
+        used_for: "remote write from and to it, comparing the hub's answers with its, and its tool",
     },
 ];
 

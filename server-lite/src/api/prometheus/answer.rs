@@ -139,7 +139,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (status, kind) = match &error {
             // The text has been parsed: it is the kind of the expression that doesn't suit.
-            Error::Parse(message) => return Self::parameter("query", message),
+            Error::Parse(message) => return Self::bad_data(message),
             Error::Unsupported(_) => (400, "bad_data"),
             Error::Execution(_) | Error::TooLarge(_) => (422, "execution"),
             Error::Timeout => (503, "timeout"),

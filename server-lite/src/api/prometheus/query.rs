@@ -55,7 +55,9 @@ pub async fn range(State(hub): State<Arc<Hub>>, request: Request) -> Result<Answ
     let params = Params::of(request).await?;
     let steps = steps(&params)?;
     let (wishes, limit) = (wishes(&params)?, params.limit()?);
-    let query = parse(&params)?;
+    // What is wrong with it is said without the parameter's name here, as Prometheus does.
+    let query =
+        Query::parse(params.get("query")).map_err(|error| Failure::bad_data(error.to_string()))?;
     let work =
         move |source: &dyn promql::Source, settings: &_, interrupt: &promql::Interrupt<'_>| {
             let mut all = query.range(source, steps, settings, interrupt)?;

@@ -192,7 +192,7 @@ async fn refusals_are_prometheus_s() {
     .await;
     bad("query_range?query=up&start=1&end=2&step=0", "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer").await;
     bad("query_range?query=up&start=0&end=11001&step=1", "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)").await;
-    bad("query_range?query=up[1m]&start=0&end=1&step=1", "invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector").await;
+    bad("query_range?query=up[1m]&start=0&end=1&step=1", "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector").await;
     bad("series", "no match[] parameter provided").await;
     bad(
         "series?match[]=%7Bx%3D%22%22%7D",
