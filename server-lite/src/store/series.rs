@@ -114,9 +114,7 @@ impl Series {
             (METRIC_NAME, _) => &self.metric,
             (_, Some(value)) => value,
             _ if self.is_written => "",
-            (INSTANCE_LABEL, None) => &self.hostname,
-            (JOB_LABEL, None) => JOB,
-            _ => "",
+            (_, None) => given(name, &self.hostname),
         }
     }
 
@@ -126,6 +124,15 @@ impl Series {
         let own = self.labels.keys().map(String::as_str).filter(move |name| !given.contains(name));
         let all = given.into_iter().chain(own).map(|name| (name, self.label(name)));
         all.filter(|(_, value)| !value.is_empty())
+    }
+}
+
+/// The value of a label that did not come with a series of that host; empty where it has none.
+pub(crate) fn given<'a>(name: &str, hostname: &'a str) -> &'a str {
+    match name {
+        INSTANCE_LABEL => hostname,
+        JOB_LABEL => JOB,
+        _ => "",
     }
 }
 

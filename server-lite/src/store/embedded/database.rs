@@ -7,6 +7,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::find;
 use crate::store::StoreError;
 
 /// Name of the database in the data directory.
@@ -188,6 +189,7 @@ pub(crate) fn open_writer(directory: &Path) -> Result<Connection, StoreError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = open(&path, flags)?;
     bring_up_to_date(&mut connection, &path)?;
+    connection.execute_batch(find::INDEX).map_err(database("make index of series"))?;
     configure(&connection, WRITER_CACHE_KIB)
         .and_then(|()| configure_writer(&connection))
         .map_err(database("configure database"))?;

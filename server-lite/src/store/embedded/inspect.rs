@@ -14,6 +14,7 @@ use super::{
     catalog::unsigned,
     columns::{Block, Malformed, block::SLOTS},
     database::{database, open_reader},
+    find,
     head::{self, HeadReader},
     ledger::Seqs,
     registry::{place_of, schema_series},
@@ -107,7 +108,7 @@ pub fn samples(
 ) -> Result<(), StoreError> {
     let mut connection = open_reader(directory)?;
     let connection = connection.transaction().map_err(database("begin reading"))?;
-    for series in select::series(&connection, selector).map_err(database("read series"))? {
+    for series in find::series(&connection, selector).map_err(database("read series"))? {
         let (group, slot) = place_of(series.id.0);
         let mut walk = Walk::new(&connection, series.agent_id, group)?;
         walk.run(Some(slot), |_, stored| each(&series, stored))?;

@@ -14,7 +14,7 @@
 //!   how it lies in the head.
 //! - `registry`, `schemas`: which series and schemas there are. `ledger`: what is missing.
 //! - `head`, `seal`, `sealed`, `columns`: from records to columns.
-//! - `readers`, `select`, `read`: queries, each in a read transaction of its own.
+//! - `readers`, `find`, `select`, `read`: queries, each in a read transaction of its own.
 //! - `retain`: what goes when it is old. `inspect`: the store as it lies there, for drills.
 //!
 //! Why it is built this way, and what was measured: `docs/decisions/0005-embedded-store.md`.
@@ -23,6 +23,7 @@ mod apply;
 mod catalog;
 mod columns;
 mod database;
+mod find;
 mod head;
 mod held;
 pub mod inspect;
@@ -337,6 +338,18 @@ impl Reader for Embedded {
         self.queries.read(request)
     }
 
+    fn label_names(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        self.queries.label_names(selector)
+    }
+
+    fn label_values(
+        &self,
+        name: String,
+        selector: Selector,
+    ) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        self.queries.label_values(name, selector)
+    }
+
     fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
         self.queries.families()
     }
@@ -351,7 +364,24 @@ struct View {
 impl Reader for View {
     fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
         Box::pin(self.readers.with(move |connection| {
-            select::series(connection, &selector).map_err(database("read series"))
+            find::series(connection, &selector).map_err(database("read series"))
+        }))
+    }
+
+    fn label_names(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(self.readers.with(move |connection| {
+            find::label_names(connection, &selector).map_err(database("read names of labels"))
+        }))
+    }
+
+    fn label_values(
+        &self,
+        name: String,
+        selector: Selector,
+    ) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(self.readers.with(move |connection| {
+            find::label_values(connection, &name, &selector)
+                .map_err(database("read values of a label"))
         }))
     }
 

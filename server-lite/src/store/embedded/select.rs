@@ -1,14 +1,11 @@
-//! Which agents, series and gaps there are.
+//! Which agents, metrics and gaps there are.
 
-use promql::METRIC_NAME;
-use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Value};
+use rusqlite::{Connection, Row, params};
 use wire::{AgentId, Family, StreamId};
 
 use super::catalog::unsigned;
 use crate::store::rows::kind_of;
-use crate::store::{
-    Agent, GapEntry, GapFilter, Host, Labels, LedgerReason, Selector, Series, SeriesId, StreamState,
-};
+use crate::store::{Agent, GapEntry, GapFilter, Host, Labels, LedgerReason, StreamState};
 
 /// Every agent, by name of host.
 pub(crate) fn agents(connection: &Connection) -> rusqlite::Result<Vec<Agent>> {
@@ -54,69 +51,11 @@ fn agents_where(connection: &Connection, condition: &str) -> rusqlite::Result<Ve
         .collect()
 }
 
-/// The series that fit, by host, agent, metric and labels. Looked for by name and host where these are
-/// said exactly; all the rest is compared.
-pub(crate) fn series(
-    connection: &Connection,
-    selector: &Selector,
-) -> rusqlite::Result<Vec<Series>> {
-    let (mut conditions, mut parameters) = (Vec::new(), Vec::<Value>::new());
-    let host = match &selector.host {
-        Some(Host::Name(name)) => Some(("a.hostname = ?", Value::from(name.clone()))),
-        Some(Host::Agent(id)) => Some(("a.uuid = ?", id.as_bytes().to_vec().into())),
-        None => None,
-    };
-    let is_one_host = host.is_some();
-    if let Some((condition, value)) = host {
-        conditions.push(condition);
-        parameters.push(value);
-    }
-    if let Some(name) = selector.equal(METRIC_NAME) {
-        let Some(name) = text_id(connection, name)? else { return Ok(Vec::new()) };
-        conditions.push("s.name = ?");
-        parameters.push(name.into());
-    }
-    // The order of the join is said where it matters: first the few agents, then their series.
-    let join = if is_one_host {
-        "agents a CROSS JOIN series s ON s.agent = a.id"
-    } else {
-        "series s JOIN agents a ON a.id = s.agent"
-    };
-    let conditions = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
-    let sql = format!(
-        "SELECT s.id, a.uuid, a.hostname, s.kind, s.labels, n.text, \
-         EXISTS (SELECT 1 FROM targets t WHERE t.agent = a.id) FROM {join} \
-         JOIN texts n ON n.id = s.name WHERE {conditions} \
-         ORDER BY a.hostname, a.uuid, n.text, s.labels"
-    );
-    let mut found = Vec::new();
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
-    let most = selector.limit.unwrap_or(usize::MAX);
-    while found.len() < most
-        && let Some(row) = rows.next()?
-    {
-        let series = Series {
-            id: SeriesId(row.get(0)?),
-            agent_id: AgentId::from_bytes(row.get(1)?),
-            hostname: row.get(2)?,
-            metric: row.get(5)?,
-            kind: kind_of(row.get(3)?),
-            labels: labels_of(row, 4)?,
-            is_written: row.get(6)?,
-        };
-        if selector.fits(&series) {
-            found.push(series);
-        }
-    }
-    Ok(found)
-}
-
 /// What the metrics of all series say of themselves, by name.
 pub(crate) fn families(connection: &Connection) -> rusqlite::Result<Vec<Family>> {
     connection
         .prepare_cached(
-            "SELECT n.text, s.kind, h.text FROM (SELECT DISTINCT name, kind, help FROM series) s \
+            "SELECT n.text, s.kind, h.text FROM (SELECT DISTINCT name, kind, help FROM series NOT INDEXED) s \
              JOIN texts n ON n.id = s.name JOIN texts h ON h.id = s.help \
              ORDER BY n.text, s.kind, h.text",
         )?
@@ -124,11 +63,6 @@ pub(crate) fn families(connection: &Connection) -> rusqlite::Result<Vec<Family>>
             Ok(Family { name: row.get(0)?, kind: kind_of(row.get(1)?), help: row.get(2)? })
         })?
         .collect()
-}
-
-fn text_id(connection: &Connection, text: &str) -> rusqlite::Result<Option<i64>> {
-    let mut statement = connection.prepare_cached("SELECT id FROM texts WHERE text = ?1")?;
-    statement.query_row([text], |row| row.get(0)).optional()
 }
 
 /// Labels as [`super::registry`] writes them.
