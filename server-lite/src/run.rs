@@ -233,22 +233,27 @@ async fn store_ended(store: &dyn Store) {
     }
 }
 
-/// What is due now and then.
+/// What is due now and then. Housekeeping may take minutes, and who was seen doesn't wait for it.
 async fn keep_house(store: Arc<dyn Store>, presence: Arc<Presence>, clock: Clock, keep: Retention) {
     let mut seen = time::interval(SEEN_EVERY);
     let mut maintain = time::interval(MAINTAIN_EVERY);
     seen.set_missed_tick_behavior(MissedTickBehavior::Delay);
     maintain.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = seen.tick() => save_seen(&presence, store.as_ref()).await,
-            _ = maintain.tick() => {
-                if let Err(error) = store.maintain(clock(), keep).await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "housekeeping failed");
-                }
+    let saving = async {
+        loop {
+            seen.tick().await;
+            save_seen(&presence, store.as_ref()).await;
+        }
+    };
+    let maintaining = async {
+        loop {
+            maintain.tick().await;
+            if let Err(error) = store.maintain(clock(), keep).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "housekeeping failed");
             }
         }
-    }
+    };
+    tokio::join!(saving, maintaining);
 }
 
 async fn save_seen(presence: &Presence, store: &dyn Store) {

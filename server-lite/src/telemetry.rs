@@ -115,6 +115,8 @@ fn store_to(store: &StoreStats, page: &mut Page) {
         ("commit_seconds", "Time spent in transactions.", store.commit_seconds),
         ("sealed_samples", "Samples sealed into columns.", store.sealed_samples as f64),
         ("sealed_bytes", "Bytes of the columns they became.", store.sealed_bytes as f64),
+        ("rollup_pages", "Pages of rollups made.", store.rollup_pages as f64),
+        ("rollup_bytes", "Bytes of the pages made.", store.rollup_bytes as f64),
         ("seal_failures", "Attempts to seal that failed.", store.seal_failures as f64),
         (
             "refused_samples",

@@ -3,6 +3,7 @@
 
 mod again;
 mod labels;
+mod replay;
 mod rollups;
 pub(crate) mod written;
 
@@ -209,6 +210,8 @@ pub(crate) async fn run(store: &dyn Store) {
     again::run(store).await;
     labels::run(store).await;
     rollups::run(store).await;
+    replay::run(store).await;
+    rollups::run_without_samples(store).await;
     store.maintain(START_MS, Retention::all(Duration::from_secs(30 * 24 * 60 * 60))).await.unwrap();
 }
 

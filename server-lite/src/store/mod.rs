@@ -376,6 +376,10 @@ pub struct StoreStats {
     pub sealed_samples: u64,
     /// Bytes of the columns they became.
     pub sealed_bytes: u64,
+    /// Pages of rollups made, or made again.
+    pub rollup_pages: u64,
+    /// Bytes of these.
+    pub rollup_bytes: u64,
     /// Attempts to seal that failed.
     pub seal_failures: u64,
     /// Rows that no longer read back, counted each time they are met.

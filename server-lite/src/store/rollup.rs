@@ -128,6 +128,36 @@ impl Rollup {
             ..later
         }
     }
+
+    /// That of two parts of one span, of which neither need be the earlier. Where one ends before the
+    /// other begins, it is what [`join`](Rollup::join) gives. Where they lie between each other,
+    /// [`increase`](Rollup::increase) knows only of resets that the part shows which begins first, and of
+    /// one at its end; a time that both have counts twice. All else is exact.
+    #[must_use]
+    pub fn together(self, other: Self) -> Self {
+        let (a, b) = if other.first_ms < self.first_ms { (other, self) } else { (self, other) };
+        if a.count == 0 || b.count == 0 || a.last_ms < b.first_ms {
+            let is_apart = a.last_ms < b.first_ms;
+            let is_ended = b.is_ended || (a.is_ended && !is_apart);
+            return if b.count == 0 {
+                Self { is_ended, ..a }
+            } else {
+                Self { is_ended, ..a.join(b) }
+            };
+        }
+        let latest = if b.last_ms >= a.last_ms { b } else { a };
+        let behind = if b.last_ms > a.last_ms { growth(a.last, b.last) } else { 0.0 };
+        Self {
+            min: a.min.min(b.min),
+            max: a.max.max(b.max),
+            sum: a.sum + b.sum,
+            count: a.count + b.count,
+            increase: a.increase + behind,
+            first: a.first,
+            first_ms: a.first_ms,
+            ..latest
+        }
+    }
 }
 
 /// How much a counter has grown between two neighbouring samples.

@@ -7,7 +7,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::find;
+use super::{find, pages};
 use crate::store::StoreError;
 
 /// Name of the database in the data directory.
@@ -16,7 +16,7 @@ pub(crate) const FILE: &str = "hub.sqlite";
 /// "HFhb" in `PRAGMA application_id`.
 const APPLICATION_ID: i32 = 0x4846_6862;
 /// What this build writes in `PRAGMA user_version`; older ones it brings up to date.
-const VERSION: i32 = 4;
+pub(crate) const VERSION: i32 = 5;
 
 /// Pages in the write-ahead log before they are copied to the database: 16 MiB.
 const CHECKPOINT_PAGES: i32 = 4_096;
@@ -25,7 +25,7 @@ const WAL_BYTES_KEPT: i32 = 64 << 20;
 const WRITER_CACHE_KIB: i32 = 32 << 10;
 const READER_CACHE_KIB: i32 = 4 << 10;
 /// Only another process can make us wait: one that reads, while the log is cut back.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_KEPT: usize = 64;
 
 /// `streams.sums` is what `sums` makes of the latest records. `series.id` is `groups.id * 64 + slot`; `head.id` is `streams.id << 32 | n`, so that a stream's
@@ -149,8 +149,20 @@ CREATE TABLE checks (
 ) STRICT;
 INSERT INTO checks VALUES (1, 0);
 ";
-/// What brings a database of version 1 up to date.
-const SINCE_1: &str = "ALTER TABLE streams ADD COLUMN sums BLOB NOT NULL DEFAULT x''";
+/// The version that [`TABLES`] alone make.
+const TABLES_ARE: i32 = 2;
+/// What makes each version of the one before.
+const CHANGES: [(i32, fn(&Connection) -> rusqlite::Result<()>); 4] = [
+    (2, |connection| {
+        connection.execute_batch("ALTER TABLE streams ADD COLUMN sums BLOB NOT NULL DEFAULT x''")
+    }),
+    (3, |connection| connection.execute_batch(SUMS)),
+    (4, |connection| {
+        connection.execute_batch(pages::TABLES)?;
+        pages::note_all(connection)
+    }),
+    (5, |connection| connection.execute_batch(TARGETS)),
+];
 /// Checksums of records before those in `streams.sums`; new with version 3.
 pub(crate) const SUMS: &str = "
 CREATE TABLE sums (
@@ -162,7 +174,7 @@ CREATE TABLE sums (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Which agents are targets of remote write, and the labels that make them one; new with version 4.
+/// Which agents are targets of remote write, and the labels that make them one; new with version 5.
 const TARGETS: &str = "
 CREATE TABLE targets (
     agent INTEGER PRIMARY KEY,
@@ -194,6 +206,25 @@ pub(crate) fn open_writer(directory: &Path) -> Result<Connection, StoreError> {
         .and_then(|()| configure_writer(&connection))
         .map_err(database("configure database"))?;
     Ok(connection)
+}
+
+/// The version of the database in a directory, whatever this build writes; never 0.
+pub(crate) fn found(directory: &Path) -> Result<i32, StoreError> {
+    let path = path_in(directory);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    match version(&open(&path, flags)?, &path)? {
+        0 => {
+            let found = "is an empty file: no hub has written it".to_owned();
+            Err(StoreError::Format { path, found })
+        }
+        found => Ok(found),
+    }
+}
+
+/// Brings the database in a directory up to date. Returns the version it had, and the one it has.
+pub(crate) fn migrate(directory: &Path) -> Result<(i32, i32), StoreError> {
+    let before = found(directory)?;
+    open_writer(directory).map(|_| (before, VERSION))
 }
 
 /// Opens the database for reading; another process may be writing it.
@@ -256,16 +287,19 @@ fn is_empty(connection: &Connection) -> bool {
 }
 
 fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let changes: &[&str] = match version(connection, path)? {
-        VERSION => return Ok(()),
-        3 => &[TARGETS],
-        2 => &[SUMS, TARGETS],
-        1 => &[SINCE_1, SUMS, TARGETS],
-        _ => &[TABLES, SUMS, TARGETS],
-    };
+    let found = version(connection, path)?;
+    let changes = CHANGES.iter().filter(|(to, _)| *to > found);
+    if found == VERSION {
+        return Ok(());
+    }
     let create = |connection: &mut Connection| {
         let transaction = connection.transaction()?;
-        changes.iter().try_for_each(|change| transaction.execute_batch(change))?;
+        if found == 0 {
+            transaction.execute_batch(TABLES)?;
+        }
+        changes
+            .filter(|(to, _)| found > 0 || *to > TABLES_ARE)
+            .try_for_each(|(_, change)| change(&transaction))?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()
@@ -276,6 +310,7 @@ fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<(), Stor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::embedded::columns::BlockBuilder;
 
     #[test]
     fn a_newer_or_foreign_file_is_refused_by_name() {
@@ -290,25 +325,32 @@ mod tests {
                 assert!(error.contains(expected) && error.contains(FILE), "{error}");
             }
         };
-        check("PRAGMA user_version = 5", "newer hub (format 5, this build knows 4)");
+        check("PRAGMA user_version = 6", "newer hub (format 6, this build knows 5)");
         check("PRAGMA application_id = 7", "is not a hub's database");
         check("PRAGMA application_id = 0", "is not a hub's database");
     }
 
     #[test]
     fn an_older_file_is_brought_up_to_date() {
-        let version_1 = "DROP TABLE targets; DROP TABLE sums; ALTER TABLE streams DROP COLUMN sums; \
-                         PRAGMA user_version = 1; \
-                         INSERT INTO streams VALUES (1, 1, x'00', 7, 0, 0, 0, 0, 0, 0, 0)";
-        let version_2 = "DROP TABLE targets; DROP TABLE sums; PRAGMA user_version = 2; \
+        let version_4 = "DROP TABLE targets; PRAGMA user_version = 4";
+        let version_3 = "ALTER TABLE groups DROP COLUMN dropped_ms; DROP TABLE unpaged; \
+                         ALTER TABLE series DROP COLUMN is_old; DROP TABLE pages; \
+                         PRAGMA user_version = 3; \
                          INSERT INTO streams VALUES (1, 1, x'00', 7, 0, 0, 0, 0, 0, 0, 0, x'')";
-        let version_3 = "DROP TABLE targets; PRAGMA user_version = 3; \
-                         INSERT INTO streams VALUES (1, 1, x'00', 7, 0, 0, 0, 0, 0, 0, 0, x'')";
-        for older in [version_1, version_2, version_3] {
+        let version_2 = "DROP TABLE sums; PRAGMA user_version = 2";
+        let version_1 = "ALTER TABLE streams DROP COLUMN sums; PRAGMA user_version = 1";
+        let all = [version_4, version_3, version_2, version_1];
+        for older in [&all[..2], &all[..3], &all] {
             let directory = tempfile::tempdir().unwrap();
             drop(open_writer(directory.path()).unwrap());
             let connection = Connection::open(path_in(directory.path())).unwrap();
-            connection.execute_batch(older).unwrap();
+            connection.execute_batch(&older.join(";")).unwrap();
+            let mut builder = BlockBuilder::default();
+            for (seq, time_ms) in [(7, 10), (8, 86_400_000), (9, 86_400_001)] {
+                builder.push(seq, time_ms, 0, 1.0);
+            }
+            let block = "INSERT INTO blocks VALUES (8, 5, 1, 7, 10, 86400001, 3, ?1)";
+            connection.execute(block, [builder.finish().unwrap()]).unwrap();
             drop(connection);
             let connection = open_writer(directory.path()).unwrap();
             let read = "SELECT acked_seq, length(sums), (SELECT count(*) FROM sums) \
@@ -316,6 +358,9 @@ mod tests {
             let found =
                 connection.query_row(read, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
             assert_eq!(found, Ok((7, 0, 0)));
+            let read = "SELECT group_concat(grp || ' ' || day || ' ' || block, ',') FROM unpaged";
+            let unpaged = connection.query_row(read, [], |row| row.get::<_, String>(0));
+            assert_eq!(unpaged, Ok("5 0 8,5 1 8".to_owned()));
             open_reader(directory.path()).unwrap();
         }
     }

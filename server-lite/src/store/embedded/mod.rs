@@ -14,25 +14,31 @@
 //!   how it lies in the head.
 //! - `registry`, `schemas`: which series and schemas there are. `ledger`: what is missing.
 //! - `head`, `seal`, `sealed`, `columns`: from records to columns.
+//! - `pages`: rollups, kept. `rollups`: rollups as they are asked for.
 //! - `readers`, `find`, `select`, `read`: queries, each in a read transaction of its own.
 //! - `retain`: what goes when it is old. `inspect`: the store as it lies there, for drills.
+//! - `backup`, `doctor`: for whoever runs a hub.
 //!
 //! Why it is built this way, and what was measured: `docs/decisions/0005-embedded-store.md`.
 
 mod apply;
+pub mod backup;
 mod catalog;
 mod columns;
 mod database;
+pub mod doctor;
 mod find;
 mod head;
 mod held;
 pub mod inspect;
 mod ledger;
 mod lock;
+mod pages;
 mod read;
 mod readers;
 mod registry;
 mod retain;
+mod rollups;
 mod schemas;
 mod seal;
 mod sealed;
@@ -55,6 +61,7 @@ use std::{
         atomic::{AtomicI64, Ordering::Relaxed},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, params};
@@ -64,6 +71,7 @@ use wire::Family;
 use self::{
     database::database,
     lock::DirectoryLock,
+    pages::Patience,
     readers::Readers,
     seal::{SealQueue, Sealer},
     stats::{Counters, Tally},
@@ -72,12 +80,14 @@ use self::{
 };
 use super::{
     Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
-    Retention, Samples, Seen, Selector, Series, Store, StoreError, StoreStats, WriteBatch, Written,
-    incoming::Incoming,
+    Retention, RollupRequest, Rollups, Samples, Seen, Selector, Series, Store, StoreError,
+    StoreStats, WriteBatch, Written, incoming::Incoming, rollup::Level,
 };
 
 /// Readers at one time beside queries: rules are evaluated one after the other, and so is housekeeping.
 const READERS_APART: usize = 2;
+/// Rollups are made for so long in one round of housekeeping; the rest waits for the next.
+const PAGING_TIME_MAX: Duration = Duration::from_secs(120);
 /// Chunks that may wait for whoever reads them.
 const CHUNKS_QUEUED: usize = 64;
 
@@ -109,6 +119,7 @@ pub struct Embedded {
     /// For rules and housekeeping.
     apart: Arc<View>,
     seals: Arc<SealQueue>,
+    patience: Mutex<Patience>,
     /// Unix milliseconds when texts are to be looked at next.
     texts_due_ms: AtomicI64,
     running: Mutex<Option<Running>>,
@@ -161,9 +172,20 @@ impl Embedded {
             series_per_agent: options.series_per_agent,
             counters,
             seals,
+            patience: Mutex::default(),
             texts_due_ms: AtomicI64::new(i64::MIN),
             running: Mutex::new(Some(Running { writer, threads, _lock: lock })),
         })
+    }
+
+    /// Brings a store that no hub runs on up to date. Returns the format it had, and the one it has.
+    ///
+    /// # Errors
+    /// [`StoreError`]: there is none, or it is a newer hub's, or in use.
+    pub fn migrate(directory: &Path) -> Result<(i32, i32), StoreError> {
+        database::found(directory)?;
+        let _lock = DirectoryLock::take(directory)?;
+        database::migrate(directory)
     }
 
     fn writer(&self) -> Result<Writer, StoreError> {
@@ -220,26 +242,72 @@ impl Embedded {
             retain::due(connection, before).map_err(database("look for what is due"))
         });
         self.seals.add(due.await?);
+        self.make_pages(now_ms, keep).await?;
+        self.drop_old_samples(now_ms, keep).await?;
+        let cutoff_ms = keep.raw_before_ms(now_ms);
+        let cutoffs = retain::Cutoffs { samples_ms: cutoff_ms, all_ms: keep.all_before_ms(now_ms) };
+        let agents = self.apart.readers.with(move |connection| {
+            retain::agents_with_old_series(connection, cutoffs)
+                .map_err(database("look for old series"))
+        });
+        for agent in agents.await? {
+            self.change(move |writing| retain::drop_old_series(writing, agent, cutoffs)).await?;
+        }
+        self.drop_old_sums(cutoff_ms).await?;
+        self.drop_old_ledger(cutoff_ms).await?;
+        self.drop_empty_targets().await?;
+        self.drop_old_texts(now_ms).await
+    }
+
+    /// Makes the pages of rollups that are due, for as long as one round may take.
+    async fn make_pages(&self, now_ms: i64, keep: Retention) -> Result<(), StoreError> {
+        let over = self.apart.readers.with(move |connection| {
+            pages::over(connection, now_ms).map_err(database("look for rollups to be made"))
+        });
+        let over = over.await?;
+        let due = self.patience.lock().unwrap_or_else(PoisonError::into_inner).pick(over);
+        let started = Instant::now();
+        for due in due.into_iter().take_while(|_| started.elapsed() < PAGING_TIME_MAX) {
+            let counters = Arc::clone(&self.counters);
+            let made = self
+                .apart
+                .readers
+                .with(move |connection| pages::make(connection, &counters, due, &keep, now_ms));
+            match made.await {
+                Ok(made) => self.change(move |writing| pages::commit(writing, &made)).await?,
+                // The others aren't to wait for it.
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "rollups not made");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops samples whose rollups are there, and rollups.
+    async fn drop_old_samples(&self, now_ms: i64, keep: Retention) -> Result<(), StoreError> {
         let cutoff_ms = keep.raw_before_ms(now_ms);
         let old = self.apart.readers.with(move |connection| {
             retain::old_groups(connection, cutoff_ms).map_err(database("look for old samples"))
         });
         for groups in old.await?.chunks(retain::GROUPS_ONCE) {
             let groups = groups.to_vec();
-            self.change(move |writing| retain::drop_old_blocks(writing, &groups, cutoff_ms))
-                .await?;
+            self.change(move |writing| pages::drop_old_blocks(writing, &groups, cutoff_ms)).await?;
         }
-        let agents = self.apart.readers.with(move |connection| {
-            retain::agents_with_old_series(connection, cutoff_ms)
-                .map_err(database("look for old series"))
-        });
-        for agent in agents.await? {
-            self.change(move |writing| retain::drop_old_series(writing, agent, cutoff_ms)).await?;
+        for level in Level::ALL {
+            let cutoff_ms = keep.rollups_before_ms(level, now_ms);
+            let old = self.apart.readers.with(move |connection| {
+                pages::old_groups(connection, level, cutoff_ms)
+                    .map_err(database("look for old rollups"))
+            });
+            for groups in old.await?.chunks(retain::GROUPS_ONCE) {
+                let groups = groups.to_vec();
+                self.change(move |writing| pages::drop_old(writing, &groups, level, cutoff_ms))
+                    .await?;
+            }
         }
-        self.drop_old_sums(cutoff_ms).await?;
-        self.drop_old_ledger(cutoff_ms).await?;
-        self.drop_empty_targets().await?;
-        self.drop_old_texts(now_ms).await
+        Ok(())
     }
 
     async fn drop_old_sums(&self, cutoff_ms: i64) -> Result<(), StoreError> {
@@ -338,6 +406,10 @@ impl Reader for Embedded {
         self.queries.read(request)
     }
 
+    fn rollups(&self, request: RollupRequest) -> BoxFuture<'_, Result<Rollups, StoreError>> {
+        self.queries.rollups(request)
+    }
+
     fn label_names(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
         self.queries.label_names(selector)
     }
@@ -398,6 +470,22 @@ impl Reader for View {
             };
             self.readers.start(reading).await?;
             Ok(Samples::new(chunks))
+        })
+    }
+
+    fn rollups(&self, request: RollupRequest) -> BoxFuture<'_, Result<Rollups, StoreError>> {
+        Box::pin(async move {
+            let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
+            let counters = Arc::clone(&self.counters);
+            let reading = move |connection: &mut Connection| {
+                if let Err(error) = rollups::read(connection, &counters, &request, &sink) {
+                    // Nobody may be listening any more.
+                    let _ = sink.blocking_send(Err(error));
+                }
+                Ok(())
+            };
+            self.readers.start(reading).await?;
+            Ok(Rollups::new(chunks))
         })
     }
 

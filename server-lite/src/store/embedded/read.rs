@@ -20,10 +20,12 @@ use super::{
     registry::{place_of, schema_series},
     stats::Counters,
 };
-use crate::store::{Chunk, ReadRequest, StoreError};
+use crate::store::{Chunk, ReadRequest, SeriesId, StoreError};
 
 /// Neighbours that don't overlap are read together up to so many: chunks grow, calls get fewer.
 const CLUSTER_MIN: usize = 32;
+
+const LOOK: &str = "look for samples";
 
 /// Where chunks go; the reading ends when nobody takes them any more.
 pub(crate) type Sink = mpsc::Sender<Result<Chunk, StoreError>>;
@@ -36,40 +38,32 @@ pub(crate) fn read(
     sink: &Sink,
 ) -> Result<(), StoreError> {
     let transaction = connection.transaction().map_err(database("begin reading"))?;
-    let agents = by_agent(&transaction, request).map_err(database("read series"))?;
-    let heads = HeadReader::new().map_err(|error| StoreError::Database {
-        operation: "start decompressing",
-        source: error.into(),
-    })?;
-    let mut reading = Reading {
-        connection: &transaction,
-        counters,
-        request,
-        sink,
-        heads,
-        damaged: None,
-        unread: BTreeSet::new(),
-    };
+    let agents = by_agent(&transaction, &request.series).map_err(database("read series"))?;
+    let mut reading = Reading::new(&transaction, counters)?;
+    let span = (request.from_ms, request.to_ms);
     for (agent, wanted) in agents {
-        if !reading.agent(agent, &wanted)? {
+        let sources = reading.sources(agent, &wanted, span).map_err(database(LOOK))?;
+        let goes_on = reading.samples(agent, &wanted, span, sources, |series, times, values| {
+            sink.blocking_send(Ok(Chunk { series, times, values })).is_ok()
+        })?;
+        if !goes_on {
             return Ok(());
         }
     }
-    let Reading { damaged, unread, .. } = reading;
-    let Some((what, detail)) = damaged else { return Ok(()) };
-    Err(StoreError::Damaged { what, detail, series: unread.into_iter().collect() })
+    reading.finish()
 }
 
 /// The series wanted of one agent: place in the request by id.
-type Wanted = HashMap<i64, usize>;
+pub(crate) type Wanted = HashMap<i64, usize>;
 
-fn by_agent(
+/// The series of a request, by their agents; without those that there aren't.
+pub(crate) fn by_agent(
     connection: &Connection,
-    request: &ReadRequest,
+    series: &[SeriesId],
 ) -> rusqlite::Result<BTreeMap<i64, Wanted>> {
     let mut agents = BTreeMap::<i64, Wanted>::new();
     let mut agent_of = connection.prepare_cached("SELECT agent FROM series WHERE id = ?1")?;
-    for (place, series) in request.series.iter().enumerate() {
+    for (place, series) in series.iter().enumerate() {
         let agent: Option<i64> = agent_of.query_row([series.0], |row| row.get(0)).optional()?;
         if let Some(agent) = agent {
             agents.entry(agent).or_default().entry(series.0).or_insert(place);
@@ -80,7 +74,7 @@ fn by_agent(
 
 /// Something that holds samples.
 #[derive(Clone, Copy, Debug)]
-struct Source {
+pub(crate) struct Source {
     place: Place,
     /// Earliest and latest time.
     span: (i64, i64),
@@ -92,6 +86,21 @@ struct Source {
 enum Place {
     Block { id: i64, group: i64 },
     Head { id: i64, seqs: Seqs },
+}
+
+impl Source {
+    /// Which block it is, if it is one.
+    pub(crate) const fn block_id(&self) -> Option<i64> {
+        match self.place {
+            Place::Block { id, .. } => Some(id),
+            Place::Head { .. } => None,
+        }
+    }
+
+    /// Earliest and latest time in it.
+    pub(crate) const fn span(&self) -> (i64, i64) {
+        self.span
+    }
 }
 
 /// Samples of one series from one source.
@@ -107,21 +116,47 @@ type Parts = BTreeMap<usize, Vec<Part>>;
 /// For each schema met: where its series of interest stand, and how many series it has.
 type Positions = HashMap<SchemaId, (Vec<(usize, usize)>, usize)>;
 
-struct Reading<'a> {
+/// Reads in one transaction.
+pub(crate) struct Reading<'a> {
     connection: &'a Connection,
     counters: &'a Counters,
-    request: &'a ReadRequest,
-    sink: &'a Sink,
     heads: HeadReader,
     /// What first didn't read back, to be said at the end, and the places of all series it concerns.
     damaged: Option<(String, String)>,
     unread: BTreeSet<usize>,
 }
 
-impl Reading<'_> {
-    /// Reads one agent's series; `false` when nobody takes chunks any more.
-    fn agent(&mut self, agent: i64, wanted: &Wanted) -> Result<bool, StoreError> {
-        let sources = self.sources(agent, wanted).map_err(database("look for samples"))?;
+impl<'a> Reading<'a> {
+    /// Nothing read yet.
+    pub(crate) fn new(
+        connection: &'a Connection,
+        counters: &'a Counters,
+    ) -> Result<Self, StoreError> {
+        let heads = HeadReader::new().map_err(|error| StoreError::Database {
+            operation: "start decompressing",
+            source: error.into(),
+        })?;
+        Ok(Self { connection, counters, heads, damaged: None, unread: BTreeSet::new() })
+    }
+
+    /// Says what didn't read back.
+    pub(crate) fn finish(self) -> Result<(), StoreError> {
+        let Some((what, detail)) = self.damaged else { return Ok(()) };
+        let series = self.unread.into_iter().collect();
+        Err(StoreError::Damaged { what, detail, series })
+    }
+
+    /// Gives the samples of one agent's series within a span, chunk by chunk; `false` when nobody takes
+    /// them any more.
+    pub(crate) fn samples(
+        &mut self,
+        agent: i64,
+        wanted: &Wanted,
+        (from_ms, to_ms): (i64, i64),
+        mut sources: Vec<Source>,
+        mut each: impl FnMut(usize, Vec<i64>, Vec<f64>) -> bool,
+    ) -> Result<bool, StoreError> {
+        sources.sort_by_key(|source| source.span.0);
         let mut positions = Positions::new();
         for cluster in clusters(&sources) {
             let mut parts = Parts::new();
@@ -136,44 +171,76 @@ impl Reading<'_> {
                     self.damaged(source, wanted, detail);
                 }
             }
-            if !self.send(parts) {
-                return Ok(false);
+            for (series, parts) in parts {
+                let (times, values) = merge(parts, from_ms, to_ms);
+                if !times.is_empty() && !each(series, times, values) {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
     }
 
     fn damaged(&mut self, source: &Source, wanted: &Wanted, detail: String) {
-        self.counters.damaged.add(1);
-        tracing::error!(?source, detail, "stored samples no longer read, left out");
-        let is_in = |series: i64| match source.place {
-            Place::Block { group, .. } => place_of(series).0 == group,
-            Place::Head { .. } => true,
+        let group = match source.place {
+            Place::Block { group, .. } => Some(group),
+            Place::Head { .. } => None,
         };
-        let unread = wanted.iter().filter(|(series, _)| is_in(**series)).map(|(_, place)| *place);
-        self.unread.extend(unread);
-        self.damaged.get_or_insert((format!("{:?}", source.place), detail));
+        let what = format!("{:?}", source.place);
+        tracing::error!(?source, detail, "stored samples no longer read, left out");
+        self.lacks(group, wanted, what, detail);
     }
 
-    fn sources(&self, agent: i64, wanted: &Wanted) -> rusqlite::Result<Vec<Source>> {
+    /// Notes that of the series wanted those of a group, or all, lack something.
+    pub(crate) fn lacks(
+        &mut self,
+        group: Option<i64>,
+        wanted: &Wanted,
+        what: String,
+        detail: String,
+    ) {
+        self.counters.damaged.add(1);
+        let is_in = |series: i64| group.is_none_or(|group| place_of(series).0 == group);
+        let unread = wanted.iter().filter(|(series, _)| is_in(**series)).map(|(_, place)| *place);
+        self.unread.extend(unread);
+        self.damaged.get_or_insert((what, detail));
+    }
+
+    /// Whether anything didn't read back.
+    pub(crate) const fn is_damaged(&self) -> bool {
+        self.damaged.is_some()
+    }
+
+    /// All that holds samples of an agent's series within a span.
+    pub(crate) fn sources(
+        &self,
+        agent: i64,
+        wanted: &Wanted,
+        span: (i64, i64),
+    ) -> rusqlite::Result<Vec<Source>> {
         let mut groups: Vec<i64> = wanted.keys().map(|series| place_of(*series).0).collect();
         groups.sort_unstable();
         groups.dedup();
         let mut sources = Vec::new();
         for group in groups {
-            self.block_sources(group, &mut sources)?;
+            self.block_sources(group, span, &mut sources)?;
         }
-        self.head_sources(agent, &mut sources)?;
-        sources.sort_by_key(|source| source.span.0);
+        self.head_sources(agent, span, &mut sources)?;
         Ok(sources)
     }
 
-    fn block_sources(&self, group: i64, sources: &mut Vec<Source>) -> rusqlite::Result<()> {
+    /// The blocks of a group that hold samples within a span.
+    pub(crate) fn block_sources(
+        &self,
+        group: i64,
+        (from_ms, to_ms): (i64, i64),
+        sources: &mut Vec<Source>,
+    ) -> rusqlite::Result<()> {
         let mut statement = self.connection.prepare_cached(
             "SELECT id, min_ms, max_ms, stream, first_seq FROM blocks INDEXED BY blocks_by_time \
              WHERE grp = ?1 AND max_ms >= ?2 AND min_ms <= ?3",
         )?;
-        let span = params![group, self.request.from_ms, self.request.to_ms];
+        let span = params![group, from_ms, to_ms];
         let found = statement.query_map(span, |row| {
             Ok(Source {
                 place: Place::Block { id: row.get(0)?, group },
@@ -184,7 +251,13 @@ impl Reading<'_> {
         found.into_iter().try_for_each(|source| source.map(|source| sources.push(source)))
     }
 
-    fn head_sources(&self, agent: i64, sources: &mut Vec<Source>) -> rusqlite::Result<()> {
+    /// The rows of an agent's head that hold samples within a span.
+    pub(crate) fn head_sources(
+        &self,
+        agent: i64,
+        (from_ms, to_ms): (i64, i64),
+        sources: &mut Vec<Source>,
+    ) -> rusqlite::Result<()> {
         let streams: Vec<i64> = self
             .connection
             .prepare_cached("SELECT id FROM streams WHERE agent = ?1 AND head_samples > 0")?
@@ -196,7 +269,7 @@ impl Reading<'_> {
         )?;
         for stream in streams {
             let (first, last) = head::row_ids(stream);
-            let span = params![first, last, self.request.from_ms, self.request.to_ms];
+            let span = params![first, last, from_ms, to_ms];
             let found = statement.query_map(span, |row| {
                 let seqs = Seqs { first: unsigned(row, 1)?, last: unsigned(row, 2)? };
                 Ok(Source {
@@ -251,14 +324,6 @@ impl Reading<'_> {
             Ok(())
         });
         failed.map(|()| read)
-    }
-
-    /// Sends what a cluster has; `false` when nobody takes it any more.
-    fn send(&self, parts: Parts) -> bool {
-        parts.into_iter().all(|(series, parts)| {
-            let (times, values) = merge(parts, self.request.from_ms, self.request.to_ms);
-            times.is_empty() || self.sink.blocking_send(Ok(Chunk { series, times, values })).is_ok()
-        })
     }
 }
 

@@ -83,7 +83,7 @@ impl<'a> Registration<'a> {
         Self { connection, agent: agent.row, collector, left, day, group: None }
     }
 
-    /// The series' id (0 if it is one too many), and whether it is new.
+    /// The series' id (0 if it is one too many), and whether it counts from now on.
     pub(crate) fn series(
         &mut self,
         name: &str,
@@ -94,16 +94,25 @@ impl<'a> Registration<'a> {
         let name = text(self.connection, name)?;
         let known = self
             .connection
-            .prepare_cached("SELECT id FROM series WHERE agent = ?1 AND name = ?2 AND labels = ?3")?
-            .query_row(params![self.agent, name, labels], |row| row.get(0))
+            .prepare_cached(
+                "SELECT id, is_old FROM series WHERE agent = ?1 AND name = ?2 AND labels = ?3",
+            )?
+            .query_row(params![self.agent, name, labels], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        if let Some(id) = known {
+        if let Some((id, false)) = known {
             return Ok((id, false));
         }
         if self.left == 0 {
             return Ok((0, false));
         }
         self.left -= 1;
+        if let Some((id, _)) = known {
+            // Its samples had gone: it is counted again.
+            self.connection
+                .prepare_cached("UPDATE series SET is_old = 0 WHERE id = ?1")?
+                .execute([id])?;
+            return Ok((id, true));
+        }
         let id = self.next_place()?;
         let help = text(self.connection, help)?;
         self.connection

@@ -1,5 +1,5 @@
-//! What goes when it is old: samples, then the series and schemas that nothing names any more, then the
-//! texts of those; lines of the gap ledger, and the damaged records that they tell of; checksums of
+//! What goes when it is old: samples and rollups (`pages`), then the series and schemas that nothing names
+//! any more, then the texts of those; lines of the gap ledger, and the damaged records that they tell of; checksums of
 //! records.
 //!
 //! Space that is given back inside the database is used again; the file doesn't shrink.
@@ -55,39 +55,35 @@ pub(crate) fn old_groups(connection: &Connection, cutoff_ms: i64) -> rusqlite::R
         .collect()
 }
 
-/// Drops the blocks of some groups that are older than a time as a whole.
-pub(crate) fn drop_old_blocks(
-    writing: &mut Writing<'_>,
-    groups: &[i64],
-    cutoff_ms: i64,
-) -> Result<(), StoreError> {
-    let drop = || {
-        let mut delete = writing.connection.prepare_cached(
-            "DELETE FROM blocks INDEXED BY blocks_by_time WHERE grp = ?1 AND max_ms < ?2",
-        )?;
-        groups.iter().try_for_each(|group| delete.execute([*group, cutoff_ms]).map(|_| ()))
-    };
-    drop().map_err(database("drop old samples"))
+/// From which times on samples are there, and anything at all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cutoffs {
+    pub(crate) samples_ms: i64,
+    pub(crate) all_ms: i64,
 }
 
-/// Agents with series that have no sample since a time.
+/// Agents with series that have no sample any more and are still counted, or that have nothing at all.
 pub(crate) fn agents_with_old_series(
     connection: &Connection,
-    cutoff_ms: i64,
+    cutoffs: Cutoffs,
 ) -> rusqlite::Result<Vec<i64>> {
     connection
-        .prepare_cached("SELECT DISTINCT agent FROM series WHERE last_day < ?1")?
-        .query_map([day_of(cutoff_ms)], |row| row.get(0))?
+        .prepare_cached(
+            "SELECT DISTINCT agent FROM series \
+             WHERE last_day < ?1 AND is_old = 0 OR last_day < ?2",
+        )?
+        .query_map([day_of(cutoffs.samples_ms), day_of(cutoffs.all_ms)], |row| row.get(0))?
         .collect()
 }
 
-/// Drops an agent's series that have no sample since a time, and schemas not used since then.
+/// Counts those of an agent's series no more whose samples have gone, drops those that have nothing left,
+/// and schemas that are not used any more.
 pub(crate) fn drop_old_series(
     writing: &mut Writing<'_>,
     agent: i64,
-    cutoff_ms: i64,
+    cutoffs: Cutoffs,
 ) -> Result<(), StoreError> {
-    let dropped = drop_series(writing.connection, agent, cutoff_ms);
+    let dropped = drop_series(writing.connection, agent, cutoffs);
     if let Some((agent_id, series)) = dropped.map_err(database("drop old series"))? {
         writing.after.tally.series_gone += series;
         writing.catalog.forget(agent_id);
@@ -98,23 +94,27 @@ pub(crate) fn drop_old_series(
 fn drop_series(
     connection: &Connection,
     agent: i64,
-    cutoff_ms: i64,
+    cutoffs: Cutoffs,
 ) -> rusqlite::Result<Option<(AgentId, u64)>> {
-    if oldest_head(connection, agent)?.is_some_and(|ms| ms < cutoff_ms + 2 * USED_STEP_MS) {
+    let Cutoffs { samples_ms, all_ms } = cutoffs;
+    if oldest_head(connection, agent)?.is_some_and(|ms| ms < samples_ms + 2 * USED_STEP_MS) {
         // Unsealed records may name old schemas: another time.
         return Ok(None);
     }
     connection
         .prepare_cached("DELETE FROM schemas WHERE agent = ?1 AND used_ms < ?2")?
-        .execute([agent, cutoff_ms])?;
+        .execute([agent, samples_ms])?;
     let used = used_series(connection, agent)?;
     let mut gone = 0;
-    let mut delete = connection.prepare_cached("DELETE FROM series WHERE id = ?1")?;
-    for series in old_series(connection, agent, cutoff_ms)? {
+    let mut age = connection.prepare_cached("UPDATE series SET is_old = 1 WHERE id = ?1")?;
+    for series in old_series(connection, agent, samples_ms)? {
         if !used.contains(&series) {
-            gone += delete.execute([series])? as u64;
+            gone += age.execute([series])? as u64;
         }
     }
+    connection
+        .prepare_cached("DELETE FROM series WHERE agent = ?1 AND is_old = 1 AND last_day < ?2")?
+        .execute([agent, day_of(all_ms)])?;
     drop_empty_groups(connection, agent)?;
     connection
         .prepare_cached("UPDATE agents SET series = series - ?2 WHERE id = ?1")?
@@ -133,7 +133,7 @@ fn oldest_head(connection: &Connection, agent: i64) -> rusqlite::Result<Option<i
 
 fn old_series(connection: &Connection, agent: i64, cutoff_ms: i64) -> rusqlite::Result<Vec<i64>> {
     connection
-        .prepare_cached("SELECT id FROM series WHERE agent = ?1 AND last_day < ?2")?
+        .prepare_cached("SELECT id FROM series WHERE agent = ?1 AND last_day < ?2 AND is_old = 0")?
         .query_map([agent, day_of(cutoff_ms)], |row| row.get(0))?
         .collect()
 }
@@ -192,6 +192,7 @@ fn drop_empty_groups(connection: &Connection, agent: i64) -> rusqlite::Result<()
         .prepare_cached(
             "DELETE FROM groups WHERE agent = ?1 \
              AND NOT EXISTS (SELECT 1 FROM blocks WHERE grp = groups.id) \
+             AND NOT EXISTS (SELECT 1 FROM pages WHERE grp = groups.id) \
              AND NOT EXISTS (SELECT 1 FROM series WHERE id BETWEEN groups.id * 64 \
              AND groups.id * 64 + 63)",
         )?

@@ -1,5 +1,7 @@
 //! Sealed records take the place of the head's rows, in one transaction.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 use wire::AgentId;
 
@@ -8,6 +10,7 @@ use super::{
     columns::block::SLOTS,
     database::database,
     ledger::{self, Seqs},
+    pages,
     registry::day_of,
     stats::Tally,
     writer::Writing,
@@ -48,6 +51,8 @@ pub(crate) struct SealedBlock {
     pub(crate) first_seq: u64,
     /// Earliest and latest time.
     pub(crate) span: (i64, i64),
+    /// Days that it has samples of (see [`pages`]).
+    pub(crate) days: BTreeSet<i64>,
     /// Samples.
     pub(crate) samples: usize,
     /// Slots of its series.
@@ -148,6 +153,7 @@ fn insert(connection: &Connection, block: &SealedBlock) -> rusqlite::Result<()> 
             block.samples,
             block.data
         ])?;
+    pages::note_unpaged(connection, block.group, connection.last_insert_rowid(), &block.days)?;
     let mut day = connection
         .prepare_cached("UPDATE series SET last_day = ?2 WHERE id = ?1 AND last_day < ?2")?;
     for slot in &block.slots {

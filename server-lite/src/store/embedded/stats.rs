@@ -40,6 +40,8 @@ pub(crate) struct Counters {
     pub(crate) unsealed_samples: Count,
     pub(crate) sealed_samples: Count,
     pub(crate) sealed_bytes: Count,
+    pub(crate) pages: Count,
+    pub(crate) page_bytes: Count,
     pub(crate) seal_failures: Count,
     pub(crate) damaged: Count,
 }
@@ -56,6 +58,8 @@ pub(crate) struct Tally {
     pub(crate) samples: u64,
     pub(crate) sealed_samples: u64,
     pub(crate) sealed_bytes: u64,
+    pub(crate) pages: u64,
+    pub(crate) page_bytes: u64,
 }
 
 impl Counters {
@@ -71,6 +75,8 @@ impl Counters {
         self.unsealed_samples.sub(tally.sealed_samples);
         self.sealed_samples.add(tally.sealed_samples);
         self.sealed_bytes.add(tally.sealed_bytes);
+        self.pages.add(tally.pages);
+        self.page_bytes.add(tally.page_bytes);
     }
 
     /// Counts a transaction, whichever way it ended.
@@ -98,6 +104,8 @@ impl Counters {
             sealing,
             sealed_samples: self.sealed_samples.get(),
             sealed_bytes: self.sealed_bytes.get(),
+            rollup_pages: self.pages.get(),
+            rollup_bytes: self.page_bytes.get(),
             seal_failures: self.seal_failures.get(),
             damaged: self.damaged.get(),
             disk_bytes,

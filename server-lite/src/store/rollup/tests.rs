@@ -111,3 +111,24 @@ proptest! {
         prop_assert_eq!(format!("{made:?}"), format!("{:?}", fold(Level::Hour, &samples)));
     }
 }
+
+#[test]
+fn parts_of_a_span_come_together() {
+    let of = |samples: &[(i64, f64)]| fold(Level::Minute, samples)[0].1;
+    let check = |one: &[(i64, f64)], other: &[(i64, f64)]| {
+        let mut all = [one, other].concat();
+        all.sort_by_key(|(time_ms, _)| *time_ms);
+        let expected = format!("{:?}", of(&all));
+        for (a, b) in [(one, other), (other, one)] {
+            assert_eq!(format!("{:?}", of(a).together(of(b))), expected, "{a:?} {b:?}");
+        }
+    };
+    // One after the other, resets or not.
+    check(&[(1, 5.0), (2, 9.0), (3, 2.0)], &[(4, 1.0), (5, 3.0)]);
+    check(&[(1, 5.0), (2, STALE)], &[(4, 1.0)]);
+    check(&[(1, 5.0)], &[(4, STALE)]);
+    check(&[(1, STALE)], &[(4, 1.0), (5, 2.0)]);
+    // Between each other.
+    check(&[(1, 1.0), (3, 3.0), (5, 5.0)], &[(2, 2.0), (4, 4.0)]);
+    check(&[(1, 1.0), (3, 3.0)], &[(2, 2.0), (4, 4.0), (5, STALE)]);
+}

@@ -69,6 +69,11 @@ impl BlockBuilder {
         Some((*self.times.iter().min()?, *self.times.iter().max()?))
     }
 
+    /// Times of its ticks.
+    pub(crate) fn times(&self) -> &[i64] {
+        &self.times
+    }
+
     /// Lowest and highest sequence number; `None` if there is no tick.
     pub(crate) fn seqs(&self) -> Option<(u64, u64)> {
         Some((self.seqs.first()?.cast_unsigned(), self.seqs.last()?.cast_unsigned()))

@@ -19,7 +19,7 @@ fn count(directory: &Path, table: &str, condition: &str) -> i64 {
 
 /// Housekeeping on the day of that number, keeping one day; what is due to be sealed is sealed first.
 async fn maintain(store: &Embedded, day: i64) {
-    for _ in 0..2 {
+    for _ in 0..3 {
         let keep = Retention::all(std::time::Duration::from_secs(24 * 60 * 60));
         store.maintain(START_MS + day * DAY_MS, keep).await.unwrap();
         while store.stats().unsealed_samples > 0 {
