@@ -17,6 +17,7 @@ mod rank;
 mod selector;
 mod series;
 mod set;
+mod spans;
 
 pub(crate) use grid::Grid;
 pub(crate) use series::{Columns, Series};

@@ -9,6 +9,7 @@ mod math;
 mod over_time;
 mod rate;
 pub(crate) mod regression;
+pub(crate) mod spans;
 pub(crate) mod statistics;
 
 use crate::{eval::Grid, expr::Type, source::Sample};

@@ -64,4 +64,6 @@ pub use limits::{Interrupt, Limits};
 pub use memory::Memory;
 pub use parse::{format, matchers};
 pub use query::{Query, SeriesSamples, Settings, Steps, Value};
-pub use source::{MatchOp, Matcher, STALE_BITS, Sample, Selection, Source, Visit, is_stale};
+pub use source::{
+    MatchOp, Matcher, STALE_BITS, Sample, Selection, Source, Span, Visit, VisitSpans, is_stale,
+};

@@ -112,6 +112,34 @@ pub struct Selection<'a> {
     pub end_ms: i64,
 }
 
+/// What the samples of a series in one span of time come to. A span is closed at its end, and its end is a
+/// multiple of its length: of an hour, that of 13:00 has what came after 12:00 up to 13:00 itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// Its end, Unix time.
+    pub end_ms: i64,
+    /// Samples but for markers of the series' end; 0 if there is only such a one.
+    pub count: u64,
+    /// The first of them.
+    pub first: Sample,
+    /// The last of them.
+    pub last: Sample,
+    /// The least; NaN only if all are.
+    pub min: f64,
+    /// The greatest; NaN only if all are.
+    pub max: f64,
+    /// Their sum.
+    pub sum: f64,
+    /// How much a counter has grown from the first to the last: what is less than the value before it has
+    /// begun at nothing again.
+    pub increase: f64,
+    /// Whether the series ended in it, after its last sample.
+    pub is_ended: bool,
+}
+
+/// Gets one series and its spans, by time; an error ends the selection and is the query's.
+pub type VisitSpans<'a> = dyn FnMut(&Labels, &[Span]) -> Result<(), Error> + 'a;
+
 /// Gets one series and its samples; an error ends the selection and is the query's.
 pub type Visit<'a> = dyn FnMut(&Labels, &[Sample]) -> Result<(), Error> + 'a;
 
@@ -124,6 +152,21 @@ pub trait Source {
     /// # Errors
     /// What `visit` returns, at once; [`Error::Source`] when the source can't be read.
     fn select(&self, selection: &Selection<'_>, visit: &mut Visit<'_>) -> Result<(), Error>;
+
+    /// As [`Source::select`], with spans of this length that end within the selection, which is asked for
+    /// only where they say all that samples would. `false` if the source has none or would rather show
+    /// samples; then it has shown nothing.
+    ///
+    /// # Errors
+    /// As [`Source::select`].
+    fn spans(
+        &self,
+        _selection: &Selection<'_>,
+        _length_ms: i64,
+        _visit: &mut VisitSpans<'_>,
+    ) -> Result<bool, Error> {
+        Ok(false)
+    }
 
     /// The names of labels of the series in the selection, sorted.
     ///

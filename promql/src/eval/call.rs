@@ -8,7 +8,7 @@ use crate::{
         series::{merged, unique},
     },
     expr::{Call, Expr, Range, RangeOf},
-    functions::{Body, OfValue, OfWindow, Window, regression},
+    functions::{self, Body, OfValue, OfWindow, Window, regression},
     labels::{Labels, METRIC_NAME},
     source::{MatchOp, Matcher, STALE, is_stale},
 };
@@ -20,8 +20,8 @@ impl Evaluator<'_> {
             Body::Pi => return Ok(Columns::Scalar(vec![std::f64::consts::PI; grid.steps])),
             Body::Time => return Ok(Columns::Scalar(grid.times().map(seconds).collect())),
             Body::Scalar => return self.to_scalar(arguments, grid).map(Columns::Scalar),
-            Body::Window(of) => self.of_windows(infallible(of), arguments, grid, false),
-            Body::SameSeries(of) => self.of_windows(infallible(of), arguments, grid, true),
+            Body::Window(of) => self.simple(call, of, grid, false),
+            Body::SameSeries(of) => self.simple(call, of, grid, true),
             Body::Smooth => self.of_windows(regression::smooth, arguments, grid, false),
             Body::Value(of) => self.of_values(of, arguments, grid),
             Body::Date(of) => self.date(of, arguments, grid),
@@ -39,6 +39,22 @@ impl Evaluator<'_> {
             Body::Vector => self.to_vector(arguments, grid),
         };
         vector.map(Columns::Vector)
+    }
+
+    /// From spans where these say it all, else from samples.
+    fn simple(
+        &self,
+        call: &Call,
+        of: OfWindow,
+        grid: Grid,
+        keeps_name: bool,
+    ) -> Result<Vec<Series>> {
+        if let Some(of) = functions::spans::find(call.function.name)
+            && let Some(all) = self.of_spans(of, range(&call.arguments)?, grid, keeps_name)?
+        {
+            return unique(all);
+        }
+        self.of_windows(infallible(of), &call.arguments, grid, keeps_name)
     }
 
     /// An argument that must be there, as the parser has checked.

@@ -32,6 +32,9 @@ impl Evaluator<'_> {
             start_ms: self.shifted(selector.shift, grid.start_ms) - self.lookback_ms,
             end_ms: self.shifted(selector.shift, grid.end_ms()),
         };
+        if let Some(all) = self.newest_of_spans(selector, grid, &of)? {
+            return Ok(all);
+        }
         let mut all = Vec::new();
         self.source.select(&selection, &mut |labels, samples| {
             self.budget.take(samples.len().saturating_add(grid.steps))?;

@@ -27,15 +27,26 @@ fn extrapolated(window: &Window<'_>, counter: bool) -> Option<f64> {
     let [first, .., last] = window.samples else { return None };
     let grown =
         last.value - first.value + if counter { reset_heights(window.samples) } else { 0.0 };
+    let ends = (*first, *last, window.samples.len() as f64);
+    Some(stretched(grown, ends, (window.start_ms, window.end_ms), counter))
+}
+
+/// What has grown between a first and a last of at least two samples, stretched to a window.
+pub(super) fn stretched(
+    grown: f64,
+    (first, last, count): (Sample, Sample, f64),
+    (start_ms, end_ms): (i64, i64),
+    counter: bool,
+) -> f64 {
     let sampled = (last.time_ms - first.time_ms) as f64 / 1000.0;
-    let distance = sampled / (window.samples.len() - 1) as f64;
-    let mut to_start = (first.time_ms - window.start_ms) as f64 / 1000.0;
-    let to_end = (window.end_ms - last.time_ms) as f64 / 1000.0;
+    let distance = sampled / (count - 1.0);
+    let mut to_start = (first.time_ms - start_ms) as f64 / 1000.0;
+    let to_end = (end_ms - last.time_ms) as f64 / 1000.0;
     if counter && grown > 0.0 && first.value >= 0.0 {
         to_start = to_start.min(sampled * (first.value / grown));
     }
     let stretch = |gap: f64| if gap < distance * 1.1 { gap } else { distance / 2.0 };
-    Some(grown * ((sampled + stretch(to_start) + stretch(to_end)) / sampled))
+    grown * ((sampled + stretch(to_start) + stretch(to_end)) / sampled)
 }
 
 /// What a counter had reached each time before it began anew.
