@@ -31,8 +31,6 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         ready_file: Option<PathBuf>,
     },
-    /// Bring the tables of the database in database.url up to date; `run` does that too
-    Migrate,
     /// Say what is wrong with the configuration
     CheckConfig,
     /// Print the configuration in force, and where each value comes from
@@ -57,6 +55,20 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Copy the store as it is now to a new directory; beside a running hub too
+    Backup {
+        /// Where to; made if it isn't there, refused if something lies in it
+        directory: PathBuf,
+    },
+    /// Put a backup into an empty data directory; what came after it was made is told as gaps
+    Restore {
+        /// What `backup` has written
+        directory: PathBuf,
+    },
+    /// Look the configuration and the store over and say what is wrong; beside a running hub too
+    Doctor,
+    /// Say which format the store has, and bring it up to date; the hub does so too when it starts
+    Migrate,
 }
 
 impl Arguments {

@@ -6,6 +6,7 @@ mod cli;
 mod inspect;
 mod logging;
 mod serve;
+mod upkeep;
 
 use std::{
     io::{self, Write as _},
@@ -39,7 +40,6 @@ fn execute(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Command::Run { ready_file } => serve::run(load(arguments)?.config, ready_file.as_deref()),
         Command::CheckConfig => check_config(&load(arguments)?.config),
-        Command::Migrate => migrate(&load(arguments)?.config),
         Command::PrintConfig => {
             Ok(io::stdout().write_all(load(arguments)?.effective.to_toml().as_bytes())?)
         }
@@ -50,19 +50,18 @@ fn execute(arguments: &Arguments) -> Result<()> {
             inspect::samples(&load(arguments)?.config, host.as_deref(), metric, labels)
         }
         Command::Audit { json } => inspect::audit(&load(arguments)?.config, *json),
+        Command::Backup { directory } => upkeep::backup(&load(arguments)?.config, directory),
+        Command::Restore { directory } => upkeep::restore(directory, &load(arguments)?.config),
+        Command::Doctor => {
+            let config = load(arguments)?.config;
+            upkeep::doctor(&config, check_config(&config))
+        }
+        Command::Migrate => upkeep::migrate(&load(arguments)?.config),
     }
 }
 
 fn load(arguments: &Arguments) -> Result<Loaded<Config>, Problems> {
     Config::load(arguments.inputs())
-}
-
-fn migrate(config: &Config) -> Result<()> {
-    let url = config.database.url().context(
-        "database.url is empty: the embedded store brings its file up to date when it is opened",
-    )?;
-    let done = serve::runtime()?.block_on(postgres::migrate(url))?;
-    Ok(writeln!(io::stdout(), "{done}")?)
 }
 
 /// All that `run` would refuse, without touching store or network.

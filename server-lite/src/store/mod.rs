@@ -23,6 +23,7 @@ mod admission;
 pub(crate) mod conformance;
 pub mod embedded;
 mod error;
+mod finding;
 mod holes;
 mod incoming;
 pub mod postgres;
@@ -48,6 +49,7 @@ use wire::{AgentId, Family, GapReason, SchemaId, StreamId, request::Request};
 
 pub use embedded::Embedded;
 pub use error::{IngestError, StoreError};
+pub use finding::{Finding, Verdict};
 pub use postgres::Postgres;
 pub use retention::Retention;
 pub use rollup::{RollupRequest, Rollups};

@@ -11,7 +11,7 @@ use super::{
     ledger::Seqs,
     pages,
 };
-use crate::store::{StoreError, rollup::Level};
+use crate::store::{Finding, StoreError, Verdict, rollup::Level};
 
 /// Rollups that wait longer than this after their day was over are waiting for something.
 const UNPAGED_DAYS_MAX: i64 = 3;
@@ -23,34 +23,6 @@ const FREE_BYTES_MIN: u64 = 256 << 20;
 const FREE_SHARE_MIN: u64 = 10;
 /// Faults of one kind that are told one by one.
 const TOLD_MAX: usize = 5;
-
-/// How it stands with something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// As it should be.
-    Good,
-    /// Nothing is lost, and somebody should look.
-    Doubtful,
-    /// Something is lost, or will be.
-    Bad,
-}
-
-/// What was looked at, and what was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How it stands.
-    pub verdict: Verdict,
-    /// With what.
-    pub what: &'static str,
-    /// In words.
-    pub says: String,
-}
-
-impl Finding {
-    fn new(verdict: Verdict, what: &'static str, says: impl Into<String>) -> Self {
-        Self { verdict, what, says: says.into() }
-    }
-}
 
 /// Looks at everything.
 ///

@@ -71,6 +71,26 @@ pub(crate) async fn migrate(client: &mut Client, server: &Server) -> Result<Migr
     }
 }
 
+/// The version that this build's tables have.
+pub(crate) fn newest() -> i32 {
+    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
+}
+
+/// The version that a database's tables have; `None` if there are none.
+///
+/// # Errors
+/// [`StoreError`] when the database refuses.
+pub(crate) async fn found(client: &Client) -> Result<Option<i32>, StoreError> {
+    let refused = || database("read the version of the tables");
+    let is_there = "SELECT to_regclass('holdfast.version') IS NOT NULL";
+    let row = client.query_one(is_there, &[]).await.map_err(refused())?;
+    if !row.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let row = client.query_opt("SELECT version FROM holdfast.version", &[]).await;
+    Ok(row.map_err(refused())?.map(|row| row.get(0)))
+}
+
 struct Step {
     found: i32,
     to: i32,

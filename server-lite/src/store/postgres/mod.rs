@@ -13,6 +13,7 @@
 //! - `writer`: groups of requests. `apply`: what one changes. `flush`: how it is written. `state`: what is
 //!   remembered of agents. `series`, `schemas`, `sums`, `ledger`: parts of that. `days`: partitions.
 //! - `read`, `select`: queries. `retain`: what goes when it is old. `leader`: which hub does that.
+//! - `doctor`: for whoever runs a hub.
 //! - `inspect`: the store as it lies there, for drills.
 //!
 //! Samples without an agent (remote write) are refused. Rollups are reckoned from samples when they are asked for, and nothing is kept longer than these.
@@ -25,6 +26,7 @@ mod change;
 mod connect;
 mod counters;
 mod days;
+mod doctor;
 mod flush;
 pub mod inspect;
 mod leader;
@@ -52,6 +54,7 @@ use tokio::{
 };
 use wire::Family;
 
+pub use self::doctor::examine;
 use self::{
     connect::{Purpose, Server, database, get, pool},
     counters::Counters,
