@@ -6,14 +6,17 @@
 
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
-use promql::{Error, Sample, Selection, Source, Visit};
+use promql::{Error, Labels, Sample, Selection, Source, Span, Visit, VisitSpans};
 use tokio::runtime::Handle;
 
 use super::{
     names::{Group, groups, with_agent},
     stop::Stop,
 };
-use crate::store::{ReadRequest, Reader, Selector, Series, StoreError};
+use crate::store::{
+    ReadRequest, Reader, RollupRequest, Selector, Series, SeriesId, StoreError,
+    rollup::{Level, Rollup},
+};
 
 /// Samples in memory at one time, as near as can be told before they are read.
 const BATCH_SAMPLES: usize = 500_000;
@@ -64,38 +67,98 @@ impl StoreSource {
         self.wait(self.reader.series(selector))
     }
 
+    /// Reads all series that fit, in batches by how much each may have, and shows them.
+    fn show_all<T>(
+        &self,
+        selection: &Selection<'_>,
+        expected: usize,
+        read: impl Fn(Vec<SeriesId>) -> Result<Vec<Vec<T>>, Error>,
+        visit: &mut dyn FnMut(&Labels, &[T]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let series = self.series(selection)?;
+        let groups = groups(&series);
+        let mut rest = groups.as_slice();
+        let mut each = expected;
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at((BATCH_SAMPLES / each).clamp(1, rest.len()));
+            let members: Vec<&Series> =
+                batch.iter().flat_map(|group| &group.members).map(|at| &series[*at]).collect();
+            let found = read(members.iter().map(|one| one.id).collect())?;
+            each = found.iter().map(Vec::len).fold(each, usize::max);
+            show(batch, &members, &found, visit)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
     /// The samples of some series, in their order.
     fn samples(
         &self,
-        series: &[&Series],
+        series: Vec<SeriesId>,
         selection: &Selection<'_>,
     ) -> Result<Vec<Vec<Sample>>, Error> {
-        let request = ReadRequest {
-            series: series.iter().map(|one| one.id).collect(),
-            from_ms: selection.start_ms,
-            to_ms: selection.end_ms,
-        };
         let mut all = vec![Vec::new(); series.len()];
+        let (from_ms, to_ms) = (selection.start_ms, selection.end_ms);
+        let request = ReadRequest { series, from_ms, to_ms };
         self.wait(async {
             let mut samples = self.reader.read(request).await?;
-            loop {
-                match samples.next().await {
-                    Ok(None) => return Ok(()),
-                    Ok(Some(chunk)) => {
-                        let Some(one) = all.get_mut(chunk.series) else { continue };
-                        let values = chunk.times.iter().zip(&chunk.values);
-                        one.extend(values.map(|(t, v)| Sample { time_ms: *t, value: *v }));
-                    }
-                    // Said with the answer, after all that could be read.
-                    Err(StoreError::Damaged { .. }) => {
-                        self.warnings.borrow_mut().insert(DAMAGED.to_owned());
-                        return Ok(());
-                    }
-                    Err(error) => return Err(error),
-                }
+            while let Some(chunk) = self.unless_damaged(samples.next().await)? {
+                let Some(one) = all.get_mut(chunk.series) else { continue };
+                let values = chunk.times.iter().zip(&chunk.values);
+                one.extend(values.map(|(t, v)| Sample { time_ms: *t, value: *v }));
             }
+            Ok(())
         })?;
         Ok(all)
+    }
+
+    /// What some series' samples come to, in their order.
+    fn rollups(
+        &self,
+        series: Vec<SeriesId>,
+        selection: &Selection<'_>,
+        level: Level,
+    ) -> Result<Vec<Vec<Span>>, Error> {
+        let mut all = vec![Vec::new(); series.len()];
+        let (from_ms, to_ms) = (selection.start_ms, selection.end_ms);
+        let request = RollupRequest { series, level, from_ms, to_ms };
+        self.wait(async {
+            let mut rollups = self.reader.rollups(request).await?;
+            while let Some(chunk) = self.unless_damaged(rollups.next().await)? {
+                let Some(one) = all.get_mut(chunk.series) else { continue };
+                one.extend(chunk.rollups.iter().map(|(end_ms, rollup)| span(*end_ms, rollup)));
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// What is damaged is said with the answer, after all that could be read.
+    fn unless_damaged<T>(
+        &self,
+        read: Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        match read {
+            Err(StoreError::Damaged { .. }) => {
+                self.warnings.borrow_mut().insert(DAMAGED.to_owned());
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+}
+
+const fn span(end_ms: i64, of: &Rollup) -> Span {
+    Span {
+        end_ms,
+        count: of.count,
+        first: Sample { time_ms: of.first_ms, value: of.first },
+        last: Sample { time_ms: of.last_ms, value: of.last },
+        min: of.min,
+        max: of.max,
+        sum: of.sum,
+        increase: of.increase,
+        is_ended: of.is_ended,
     }
 }
 
@@ -106,47 +169,50 @@ fn failed(error: StoreError) -> Error {
 
 impl Source for StoreSource {
     fn select(&self, selection: &Selection<'_>, visit: &mut Visit<'_>) -> Result<(), Error> {
-        let series = self.series(selection)?;
-        let groups = groups(&series);
-        let mut rest = groups.as_slice();
-        let mut each = expected(selection);
-        while !rest.is_empty() {
-            let (batch, after) = rest.split_at((BATCH_SAMPLES / each).clamp(1, rest.len()));
-            let members: Vec<&Series> =
-                batch.iter().flat_map(|group| &group.members).map(|at| &series[*at]).collect();
-            let samples = self.samples(&members, selection)?;
-            each = samples.iter().map(Vec::len).fold(each, usize::max);
-            show(batch, &members, &samples, visit)?;
-            rest = after;
-        }
-        Ok(())
+        let expected = expected(selection, INTERVAL_MS);
+        self.show_all(selection, expected, |series| self.samples(series, selection), visit)
+    }
+
+    /// Rollups of a minute hold as much as the samples they are made of, and take longer to read.
+    fn spans(
+        &self,
+        selection: &Selection<'_>,
+        length_ms: i64,
+        visit: &mut VisitSpans<'_>,
+    ) -> Result<bool, Error> {
+        let level = Level::ALL.into_iter().find(|level| level.ms() == length_ms);
+        let Some(level) = level.filter(|level| *level != Level::Minute) else { return Ok(false) };
+        let expected = expected(selection, length_ms);
+        let read = |series| self.rollups(series, selection, level);
+        self.show_all(selection, expected, read, visit)?;
+        Ok(true)
     }
 }
 
-/// Samples that a series may have.
-fn expected(selection: &Selection<'_>) -> usize {
+/// How many a series may have that come at such an interval.
+fn expected(selection: &Selection<'_>, interval_ms: i64) -> usize {
     let span_ms = selection.end_ms.saturating_sub(selection.start_ms).max(0);
-    usize::try_from(span_ms / INTERVAL_MS).unwrap_or(usize::MAX).max(1)
+    usize::try_from(span_ms / interval_ms).unwrap_or(usize::MAX).max(1)
 }
 
-/// Shows what was read of some groups: `members` and `samples` are theirs, one after the other.
-fn show(
+/// Shows what was read of some groups: `members` and `found` are theirs, one after the other.
+fn show<T>(
     groups: &[Group],
     members: &[&Series],
-    samples: &[Vec<Sample>],
-    visit: &mut Visit<'_>,
+    found: &[Vec<T>],
+    visit: &mut dyn FnMut(&Labels, &[T]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut start = 0;
     for group in groups {
         let own = start..start + group.members.len();
         start = own.end;
-        let there = || own.clone().filter(|at| !samples[*at].is_empty());
+        let there = || own.clone().filter(|at| !found[*at].is_empty());
         let is_one = there().nth(1).is_none();
         for at in there() {
             if is_one {
-                visit(&group.labels, &samples[at])?;
+                visit(&group.labels, &found[at])?;
             } else {
-                visit(&with_agent(&group.labels, members[at]), &samples[at])?;
+                visit(&with_agent(&group.labels, members[at]), &found[at])?;
             }
         }
     }

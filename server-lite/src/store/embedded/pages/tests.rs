@@ -102,3 +102,33 @@ fn who_is_not_quiet_waits() {
     }
     assert_eq!(patience.pick(vec![due(200)]), [due(200)], "at last");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_is_answered_when_the_samples_have_gone() {
+    use crate::query::expression::{Bounds, Expressions, Wishes};
+    let directory = tempfile::tempdir().unwrap();
+    let store = store_with_page(directory.path(), Duration::from_secs(60 * 60)).await;
+    let bounds = Bounds {
+        settings: promql::Settings::default(),
+        time_max: Duration::from_secs(60),
+        at_once: 1,
+        waiting_max: 1,
+    };
+    let expressions = Expressions::new(std::sync::Arc::new(store), bounds);
+    let check = async |text: &'static str, step_ms: i64, expected: &[f64]| {
+        let start_ms = (START_MS.div_euclid(DAY_MS) + 1) * DAY_MS;
+        let steps = promql::Steps { start_ms, end_ms: start_ms + step_ms, step_ms };
+        let work = move |source: &dyn promql::Source,
+                         settings: &promql::Settings,
+                         interrupt: &promql::Interrupt<'_>| {
+            promql::Query::parse(text)?.range(source, steps, settings, interrupt)
+        };
+        let (series, warnings) = expressions.run(Wishes::default(), work).await.unwrap();
+        let values: Vec<f64> =
+            series.iter().flat_map(|one| &one.samples).map(|sample| sample.value).collect();
+        assert_eq!((values, warnings), (expected.to_vec(), vec![]), "{text}");
+    };
+    check("max_over_time(paged{n=\"0\"}[6h])", 10 * 60_000, &[30.0, 30.0]).await;
+    check("count_over_time(paged{n=\"0\"}[1d])", DAY_MS, &[30.0]).await;
+    check("last_over_time(paged{n=\"0\"}[1d:1h] offset 5m)", DAY_MS, &[]).await;
+}
