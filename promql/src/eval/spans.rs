@@ -36,25 +36,30 @@ impl Evaluator<'_> {
                 && range.range_ms % length_ms == 0
                 && steps_on(grid, length_ms)
         };
-        let mut all = Vec::new();
+        let (mut all, mut is_all) = (Vec::new(), true);
         let is_done = self.spans(&selection, fits, &mut |labels, spans| {
-            let values = self.reckon_spans(of, range, grid, spans)?;
+            let Some(values) = self.reckon_spans(of, range, grid, spans)? else {
+                is_all = false;
+                return Ok(());
+            };
             if has_values(&values) {
                 let labels = if keeps_name { labels.clone() } else { labels.without_name() };
                 all.push(Series { labels, values });
             }
             Ok(())
         })?;
-        Ok(is_done.then_some(all))
+        Ok((is_done && is_all).then_some(all))
     }
 
+    /// `None` where spans don't say it all: between values that are no numbers, nothing is known of what
+    /// lies beside them.
     fn reckon_spans(
         &self,
         of: OfSpan,
         range: &Range,
         grid: Grid,
         spans: &[Span],
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Option<Vec<f64>>> {
         self.budget.take(grid.steps)?;
         let mut values = empty_column(grid);
         let (mut from, mut to) = (0, 0);
@@ -70,11 +75,15 @@ impl Evaluator<'_> {
                 Some(all) => Some(joined(all, span)),
                 None => Some(*span),
             });
-            if let Some(found) = all.and_then(|all| of(&all, (start_ms, end_ms))) {
-                *value = found;
+            let Some(all) = all else { continue };
+            let Some(found) = of(&all, (start_ms, end_ms)) else { continue };
+            let is_of_ends = all.first.value.is_nan() || all.last.value.is_nan();
+            if found.is_nan() && all.increase.is_nan() && !is_of_ends {
+                return Ok(None);
             }
+            *value = found;
         }
-        Ok(values)
+        Ok(Some(values))
     }
 
     /// At each step the newest sample that isn't too old; `None` if that has to come from samples.
