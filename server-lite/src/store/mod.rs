@@ -80,7 +80,7 @@ pub trait Reader: Send + Sync {
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>>;
 
     /// What some series' samples come to in spans of one length: exactly what the samples would give
-    /// that are or were stored, whenever they came.
+    /// that are or were stored, whenever they came; sums differ by the order of additions.
     ///
     /// # Errors
     /// As [`Reader::read`].
