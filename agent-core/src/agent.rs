@@ -101,6 +101,12 @@ impl Status {
         self.log.stats().last_seq
     }
 
+    /// When the sink of that name acknowledged something last, since the agent started.
+    #[must_use]
+    pub fn acked_at(&self, sink: &str) -> Option<Instant> {
+        self.telemetry.sink(sink).acked_at.get()
+    }
+
     /// How the log stands, as the sink of that name sees it.
     #[must_use]
     pub fn log(&self, sink: &str) -> LogStatus {

@@ -198,6 +198,7 @@ impl Shipper {
         self.stats.records.add(records);
         self.stats.bytes.add(bytes);
         self.stats.acked_seq.set(acked_seq);
+        self.stats.acked_at.set(Some(Instant::now()));
         self.replaced = self.replaced.split_off(&(acked_seq + 1));
         self.succeeded();
         Step::Progress

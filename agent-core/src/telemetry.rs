@@ -4,8 +4,10 @@
 //! and the shippers keep, so it shows how things stood when the tick began.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
+    fs::File,
+    os::unix::fs::FileExt as _,
     rc::Rc,
     time::Duration,
 };
@@ -14,6 +16,7 @@ use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeValLike as _,
 };
+use tokio::time::Instant;
 
 use crate::{
     runner::Outcome,
@@ -42,6 +45,8 @@ pub struct Telemetry {
     collectors: RefCell<BTreeMap<String, CollectorStats>>,
     intervals: RefCell<BTreeMap<String, Duration>>,
     sinks: RefCell<BTreeMap<String, Rc<SinkStats>>>,
+    /// `/proc/self/statm`, open: always the agent's own `/proc`, whatever root the collectors read.
+    statm: OnceCell<Option<File>>,
 }
 
 /// A count that goes up, on one thread.
@@ -91,6 +96,8 @@ pub struct SinkStats {
     pub lost: Cell<u64>,
     /// Unix milliseconds of the oldest record it waits for, if it is behind.
     pub oldest_ms: Cell<Option<i64>>,
+    /// When it acknowledged something last.
+    pub acked_at: Cell<Option<Instant>>,
     /// Whether the last send succeeded.
     pub up: Cell<bool>,
     /// Whether the far side says that another agent uses this one's identity.
@@ -219,7 +226,7 @@ impl Telemetry {
         out.push(&PENDING_DROPPED, &[], count(self.pending_dropped.get()));
         collect_wal(wal, now_ms, out);
         self.collect_sinks(wal.last_seq, now_ms, out);
-        collect_process(out);
+        self.collect_process(out);
     }
 
     /// Adds how each collector did.
@@ -264,6 +271,29 @@ impl Telemetry {
         each(&SINK_BYTES, &|stats| count(stats.bytes.get()));
         each(&SINK_REJECTED, &|stats| count(stats.rejected.get()));
     }
+
+    fn collect_process(&self, out: &mut Samples) {
+        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+            let micros =
+                usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+            out.push(&CPU, &[], count(micros.unsigned_abs()) / 1e6);
+        }
+        if let Some(bytes) = self.resident_bytes() {
+            out.push(&RSS, &[], count(bytes));
+        }
+    }
+
+    /// The second field of `statm`, in bytes.
+    fn resident_bytes(&self) -> Option<u64> {
+        let statm = self.statm.get_or_init(|| File::open("/proc/self/statm").ok()).as_ref()?;
+        // seven numbers
+        let mut text = [0; 256];
+        let length = statm.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(&text[..length]).ok()?;
+        let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+        pages.checked_mul(u64::try_from(page).ok()?)
+    }
 }
 
 fn collect_wal(wal: &WalStats, now_ms: i64, out: &mut Samples) {
@@ -275,25 +305,6 @@ fn collect_wal(wal: &WalStats, now_ms: i64, out: &mut Samples) {
     out.push(&WAL_DROPPED_RECORDS, &[], count(wal.dropped_records));
     out.push(&WAL_DROPPED_SAMPLES, &[], count(wal.dropped_samples));
     out.push(&WAL_BLOBS, &[], count(wal.blob_bytes));
-}
-
-fn collect_process(out: &mut Samples) {
-    if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-        let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-        out.push(&CPU, &[], count(micros.unsigned_abs()) / 1e6);
-    }
-    if let Some(bytes) = resident_bytes() {
-        out.push(&RSS, &[], count(bytes));
-    }
-}
-
-/// The second field of `/proc/self/statm`, in bytes. Always the agent's own `/proc`, whatever root
-/// the collectors read.
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
-    pages.checked_mul(u64::try_from(page).ok()?)
 }
 
 /// Seconds since then; 0 if there is no then, or it is yet to come.

@@ -1,8 +1,8 @@
 //! Who is there: the latest heartbeat of every agent, in memory only.
 //!
-//! Agents say every five seconds that they are there; that is no data, and a hub that was restarted
-//! knows again within five seconds. Only when an agent was last heard of is kept, and written now and
-//! then.
+//! Agents say every five seconds that they are there, by a heartbeat or by records; that is no data, and
+//! a hub that was restarted knows again within ten. Only when an agent was last heard of is kept, and
+//! written now and then.
 
 use std::{
     collections::HashMap,
@@ -34,8 +34,6 @@ pub struct Presence {
 pub struct Known {
     /// Its latest heartbeat.
     pub heartbeat: Option<Heartbeat>,
-    /// Unix milliseconds when that came.
-    pub heartbeat_ms: i64,
     /// Unix milliseconds when anything came of it.
     pub seen_ms: i64,
     /// Whether that is to be written down.
@@ -43,20 +41,17 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether it has said recently that it is there.
+    /// Whether it has said that it is there, and was heard of recently.
     #[must_use]
     pub fn is_online(&self, now_ms: i64) -> bool {
-        self.heartbeat.is_some() && now_ms.saturating_sub(self.heartbeat_ms) < OFFLINE_AFTER_MS
+        self.heartbeat.is_some() && now_ms.saturating_sub(self.seen_ms) < OFFLINE_AFTER_MS
     }
 }
 
 impl Presence {
     /// Notes a heartbeat that [`check`] found good.
     pub fn beat(&self, heartbeat: Heartbeat, now_ms: i64) {
-        self.note(heartbeat.agent_id, now_ms, |known| {
-            known.heartbeat = Some(heartbeat);
-            known.heartbeat_ms = now_ms;
-        });
+        self.note(heartbeat.agent_id, now_ms, |known| known.heartbeat = Some(heartbeat));
     }
 
     /// Notes that something came of an agent.
@@ -157,6 +152,9 @@ mod tests {
         assert_eq!(presence.online(16_000), 0);
         presence.beat(heartbeat(1), 20_000);
         assert_eq!(presence.online(20_000), 1);
+        // records are a sign of life too
+        presence.seen(AgentId::from_bytes([1; 16]), 30_000);
+        assert_eq!((presence.online(44_999), presence.online(45_000)), (1, 0));
     }
 
     #[test]

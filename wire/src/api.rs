@@ -67,7 +67,8 @@ pub struct IngestReply {
     pub time_ms: i64,
 }
 
-/// Presence of an agent, every [`HEARTBEAT_INTERVAL_S`]. Never in the log.
+/// Presence of an agent, every [`HEARTBEAT_INTERVAL_S`] unless records that were acknowledged meanwhile
+/// showed it. Never in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender.
