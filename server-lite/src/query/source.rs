@@ -73,7 +73,7 @@ impl StoreSource {
         selection: &Selection<'_>,
         expected: usize,
         read: impl Fn(Vec<SeriesId>) -> Result<Vec<Vec<T>>, Error>,
-        visit: &mut dyn FnMut(&Labels, &[T]) -> Result<(), Error>,
+        visit: &mut Show<'_, T>,
     ) -> Result<(), Error> {
         let series = self.series(selection)?;
         let groups = groups(&series);
@@ -195,12 +195,15 @@ fn expected(selection: &Selection<'_>, interval_ms: i64) -> usize {
     usize::try_from(span_ms / interval_ms).unwrap_or(usize::MAX).max(1)
 }
 
+/// Takes a series and what was read of it.
+type Show<'a, T> = dyn FnMut(&Labels, &[T]) -> Result<(), Error> + 'a;
+
 /// Shows what was read of some groups: `members` and `found` are theirs, one after the other.
 fn show<T>(
     groups: &[Group],
     members: &[&Series],
     found: &[Vec<T>],
-    visit: &mut dyn FnMut(&Labels, &[T]) -> Result<(), Error>,
+    visit: &mut Show<'_, T>,
 ) -> Result<(), Error> {
     let mut start = 0;
     for group in groups {

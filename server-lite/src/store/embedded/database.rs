@@ -151,8 +151,10 @@ INSERT INTO checks VALUES (1, 0);
 ";
 /// The version that [`TABLES`] alone make.
 const TABLES_ARE: i32 = 2;
+/// What changes tables.
+type Change = fn(&Connection) -> rusqlite::Result<()>;
 /// What makes each version of the one before.
-const CHANGES: [(i32, fn(&Connection) -> rusqlite::Result<()>); 4] = [
+const CHANGES: [(i32, Change); 4] = [
     (2, |connection| {
         connection.execute_batch("ALTER TABLE streams ADD COLUMN sums BLOB NOT NULL DEFAULT x''")
     }),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::{
     columns::{Block, Malformed, Page},
@@ -96,6 +96,9 @@ fn integrity(connection: &Connection) -> rusqlite::Result<Finding> {
     })
 }
 
+/// Looks at a row, and at the bytes that have a checksum.
+type Check<'a> = dyn FnMut(&Row<'_>, &[u8]) -> rusqlite::Result<Result<(), Malformed>> + 'a;
+
 fn checksums(connection: &Connection) -> Result<Finding, StoreError> {
     let mut heads = HeadReader::new().map_err(|error| StoreError::Database {
         operation: "start decompressing",
@@ -103,11 +106,7 @@ fn checksums(connection: &Connection) -> Result<Finding, StoreError> {
     })?;
     let mut faults = BTreeMap::new();
     let mut count = 0_u64;
-    let mut each = |sql: &str,
-                    check: &mut dyn FnMut(
-        &rusqlite::Row<'_>,
-        &[u8],
-    ) -> rusqlite::Result<Result<(), Malformed>>| {
+    let mut each = |sql: &str, check: &mut Check<'_>| {
         let mut statement = connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {

@@ -157,6 +157,7 @@ pub(crate) fn empty_targets(connection: &Connection) -> rusqlite::Result<Vec<i64
     connection
         .prepare_cached(
             "SELECT t.agent FROM targets t JOIN agents a ON a.id = t.agent WHERE a.series = 0 \
+             AND NOT EXISTS (SELECT 1 FROM series e WHERE e.agent = a.id) \
              AND NOT EXISTS (SELECT 1 FROM streams s WHERE s.agent = a.id \
              AND (s.head_bytes > 0 OR EXISTS (SELECT 1 FROM gaps g WHERE g.stream = s.id)))",
         )?
@@ -170,7 +171,10 @@ pub(crate) fn drop_targets(writing: &mut Writing<'_>, targets: &[i64]) -> Result
         for target in targets {
             let id: Option<AgentId> = writing
                 .connection
-                .prepare_cached("DELETE FROM agents WHERE id = ?1 AND series = 0 RETURNING uuid")?
+                .prepare_cached(
+                    "DELETE FROM agents WHERE id = ?1 AND series = 0 \
+                     AND NOT EXISTS (SELECT 1 FROM series WHERE agent = ?1) RETURNING uuid",
+                )?
                 .query_row([target], |row| row.get(0).map(AgentId::from_bytes))
                 .optional()?;
             let Some(id) = id else { continue };

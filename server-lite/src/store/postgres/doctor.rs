@@ -39,9 +39,10 @@ async fn tables(client: &Client) -> Result<Finding, StoreError> {
     let (verdict, says) = match found {
         None => (Verdict::Doubtful, "none: no hub has used this database yet".to_owned()),
         Some(found) if found == newest => (Verdict::Good, format!("version {found}")),
-        Some(found) if found < newest => {
-            (Verdict::Doubtful, format!("version {found}: `migrate`, or a start, makes it {newest}"))
-        }
+        Some(found) if found < newest => (
+            Verdict::Doubtful,
+            format!("version {found}: `migrate`, or a start, makes it {newest}"),
+        ),
         Some(found) => {
             (Verdict::Bad, format!("version {found} is of a newer hub, this one knows {newest}"))
         }
