@@ -13,9 +13,9 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Parser as _;
-use server_lite::{Config, store::postgres};
+use server_lite::Config;
 use settings::{Loaded, Problems};
 
 use crate::cli::{Arguments, Command};

@@ -18,6 +18,9 @@ const TICKS_A_DAY: u64 = 288;
 /// Ticks of one request.
 const ONCE: usize = 108;
 
+/// Numbers of records and their times.
+type Part = Vec<(u64, i64)>;
+
 /// A host, and what has been acknowledged to it.
 struct Sender {
     agent: u8,
@@ -49,7 +52,7 @@ pub(super) async fn run(store: &dyn Store) {
         check(store, &mut senders).await;
     }
     // The three days between, each host's in order, the hosts as chance has it.
-    let mut left: Vec<(usize, Vec<Vec<(u64, i64)>>)> = (0..senders.len())
+    let mut left: Vec<(usize, Vec<Part>)> = (0..senders.len())
         .map(|host| (host, ticks(1..4).chunks(ONCE).rev().map(<[_]>::to_vec).collect()))
         .collect();
     let mut random = 4_u64;
