@@ -1,6 +1,8 @@
 //! Answers over spans of time are those over samples: random series, many queries, steps and offsets. They
 //! differ by no more than the order in which numbers are added up makes: one part in 10⁹.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+
 use std::{cell::Cell, collections::BTreeMap};
 
 use promql::{

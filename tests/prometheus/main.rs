@@ -6,7 +6,7 @@
 //!
 //! Without Prometheus on the machine they say that they were skipped.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
 
 mod made_up;
 mod mixin;

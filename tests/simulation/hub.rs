@@ -31,8 +31,11 @@ use server_lite::{
     clock::Clock,
     ingest::Ingest,
     instances::Instances,
-    query::QueryLimits,
-    rules::AlertStore,
+    query::{
+        QueryLimits,
+        expression::{Bounds, Expressions},
+    },
+    rules::{AlertStore, Rules},
     store::{
         Embedded, GapFilter, Host, Labels, LedgerReason, ReadRequest, Retention, Selector, Store,
         StoreError,
@@ -155,6 +158,8 @@ impl Hub {
         let memory_bytes = self.world.plan.hub.memory_bytes;
         let (presence, telemetry) = (Arc::default(), Arc::default());
         let instances = Arc::new(Instances::new(clock()));
+        let (time_max, settings) = (Duration::from_secs(1), Default::default());
+        let bounds = Bounds { settings, time_max, at_once: 1, waiting_max: 0 };
         let answering = Answering {
             ingest: Ingest::new(
                 Arc::clone(&store),
@@ -170,9 +175,13 @@ impl Hub {
             telemetry,
             // Rules are not what this is about.
             alerts: AlertStore::open(Path::new(":memory:")).map_err(|error| error.to_string())?,
+            rules: Rules::default(),
+            rule_interval: Duration::from_secs(60),
             rule_metrics: Arc::default(),
             token: Some(Secret::new(SECRET)),
             query_limits: QueryLimits { series: 1_000, points: 1_000_000 },
+            // Nor are questions.
+            expressions: Expressions::new(Arc::clone(&store) as _, bounds),
             clock,
         };
         let (desk, waiting) = mpsc::unbounded_channel();
