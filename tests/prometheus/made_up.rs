@@ -9,7 +9,7 @@ use wire::{
 };
 use xtask::programs::{Hub, Peer, Prometheus};
 
-use super::{Both, binaries, is_possible, line};
+use super::{Both, binaries, is_possible, line, same_number};
 
 const START_MS: i64 = 1_700_000_010_000;
 const TICKS: u32 = 60;
@@ -154,7 +154,8 @@ fn answers_and_refusals_are_the_same() {
         "sum by (instance) (rate(requests_total[5m]))",
         "increase(requests_total[3m])",
         "irate(requests_total[1m])",
-        "topk(2, level)",
+        // Without equal values: which of those Prometheus takes hangs on the order of its heap.
+        "topk(2, {__name__=~\"level|odd\", instance=\"web-1\"})",
         "sort(level)",
         "quantile(0.9, level)",
         "histogram_quantile(0.9, sum by (le) (rate(latency_bucket[5m])))",
@@ -195,6 +196,7 @@ fn answers_and_refusals_are_the_same() {
     fed.both.agreed();
 }
 
+/// Not `lookback_delta` and `limit`, which the hub knows and 2.42 passes over.
 fn parameters(both: &Both) {
     let check = |path: &str, parameters: &[(&str, &str)]| {
         both.check(path, parameters);
@@ -204,9 +206,6 @@ fn parameters(both: &Both) {
         ("time", "2023-11-14"),
         ("timeout", "x"),
         ("timeout", "1.5m"),
-        ("lookback_delta", "x"),
-        ("lookback_delta", "1m"),
-        ("lookback_delta", "-1"),
         ("time", "1e3"),
         ("unknown", "x"),
         ("timeout", "5m"),
@@ -256,6 +255,7 @@ fn series(both: &Both) {
         &["{}"],
         &["{zone=\"\"}"],
         &["level["],
+        &["{}", "level["],
         &["level[5m]"],
         &["{instance!~\"web.*\", le=~\".+\"}"],
     ] {
@@ -335,5 +335,39 @@ fn check(both: &Both, flags: &[&str], arguments: &[&str]) {
     };
     let (found, expected) = (run(&both.hub), run(&both.prometheus));
     assert!(!expected.1.is_empty() || !expected.2.is_empty(), "promtool said nothing: {flags:?}");
-    assert_eq!(found, expected, "{flags:?} {arguments:?}");
+    let is_same = found.0 == expected.0
+        && same_text(&found.1, &expected.1)
+        && same_text(&found.2, &expected.2);
+    assert!(is_same, "{flags:?} {arguments:?}\n{found:#?}\n{expected:#?}");
+}
+
+/// Equal, but for the last bits of numbers.
+fn same_text(found: &str, expected: &str) -> bool {
+    fn is_between(c: char) -> bool {
+        !c.is_alphanumeric() && !"+-.".contains(c)
+    }
+    let (found, expected): (Vec<_>, Vec<_>) = (
+        found.split_inclusive(is_between).collect(),
+        expected.split_inclusive(is_between).collect(),
+    );
+    found.len() == expected.len()
+        && found.iter().zip(expected).all(|(a, b)| {
+            let (a_word, b_word) = (a.trim_end_matches(is_between), b.trim_end_matches(is_between));
+            let same_end = a[a_word.len()..] == b[b_word.len()..];
+            same_end && (a_word == b_word || same_number(a_word, b_word))
+        })
+}
+
+#[test]
+fn texts_differ_in_the_last_bits_of_numbers_only() {
+    let check = |a: &str, b: &str, expected| assert_eq!(same_text(a, b), expected, "{a:?} {b:?}");
+    check("{a=\"b\"} => 0.47 @[17]", "{a=\"b\"} => 0.47000000000000003 @[17]", true);
+    check("[1,\"0.47\"]", "[1,\"0.47000000000000003\"]", true);
+    check("NaN -Inf", "NaN -Inf", true);
+    check("=> 0.47 @[17]", "=> 0.4700001 @[17]", false);
+    check("=> 0.47 @[17]", "=> 0.47 @(17]", false);
+    check("{a=\"b\"} 1", "{a=\"c\"} 1", false);
+    check("1 +Inf", "1 NaN", false);
+    check("1 +Inf", "1 3", false);
+    check("1 2", "1", false);
 }

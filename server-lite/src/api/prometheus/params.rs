@@ -133,20 +133,17 @@ impl Params {
         }
     }
 
-    /// The selectors in `match[]`.
-    pub(super) fn matchers(&self) -> Result<Vec<Vec<Matcher>>, Failure> {
+    /// The selectors in `match[]`. What is wrong with them comes as a text: not every endpoint names the
+    /// parameter before it.
+    pub(super) fn matchers(&self) -> Result<Vec<Vec<Matcher>>, String> {
         const EMPTY: &str = "match[] must contain at least one non-empty matcher";
-        let one = |text: &str| match promql::matchers(text) {
-            Ok(matchers) if matchers.iter().all(|one| one.matches("")) => {
-                Err(Failure::parameter("match[]", EMPTY))
-            }
-            Ok(matchers) => Ok(matchers),
-            Err(error) if error.to_string().contains("at least one non-empty matcher") => {
-                Err(Failure::parameter("match[]", EMPTY))
-            }
-            Err(error) => Err(Failure::expression("match[]", &error)),
+        let one = |text: &str| match promql::matchers(text).map_err(|error| error.to_string()) {
+            Err(error) if error.contains("at least one non-empty matcher") => Ok(vec![]),
+            other => other,
         };
-        self.all("match[]").map(one).collect()
+        let all: Vec<Vec<Matcher>> = self.all("match[]").map(one).collect::<Result<_, _>>()?;
+        let is_empty = |matchers: &Vec<Matcher>| matchers.iter().all(|one| one.matches(""));
+        if all.iter().any(is_empty) { Err(EMPTY.to_owned()) } else { Ok(all) }
     }
 }
 
@@ -243,7 +240,7 @@ mod tests {
         assert_eq!((limit(""), limit("0"), limit("7")), (Ok(usize::MAX), Ok(usize::MAX), Ok(7)));
         assert!(limit("-1").is_err() && limit("x").is_err());
         let check = |text: &str, expected: &str| {
-            let refused = format!("{:?}", params("match[]", text).matchers().unwrap_err());
+            let refused = params("match[]", text).matchers().unwrap_err();
             assert!(refused.contains(expected), "{refused}");
         };
         check("{x=\"\"}", "at least one non-empty matcher");

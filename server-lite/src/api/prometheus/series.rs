@@ -34,7 +34,7 @@ use crate::{
 /// [`Failure`].
 pub async fn series(State(hub): State<Arc<Hub>>, request: Request) -> Result<Answer, Failure> {
     let params = Params::of(request).await?;
-    let selectors = selectors(&params)?;
+    let selectors = selectors(&params, |refused| Failure::parameter("match[]", refused))?;
     if params.all("match[]").next().is_none() {
         return Err(Failure::bad_data("no match[] parameter provided"));
     }
@@ -99,7 +99,8 @@ async fn texts<'a>(
     params: &Params,
     ask: impl Fn(&'a dyn Reader, Selector) -> Texts<'a>,
 ) -> Result<Answer, Failure> {
-    let (selectors, limit) = (selectors(params)?, params.limit()?);
+    // Only `series` names the parameter where its value is refused, as Prometheus does.
+    let (selectors, limit) = (selectors(params, Failure::bad_data)?, params.limit()?);
     let mut all = BTreeSet::new();
     for selector in selectors {
         all.extend(hub.expressions.look(|reader| ask(reader, selector)).await?);
@@ -109,10 +110,13 @@ async fn texts<'a>(
 }
 
 /// One for each `match[]`, or one for all series.
-fn selectors(params: &Params) -> Result<Vec<Selector>, Failure> {
+fn selectors(
+    params: &Params,
+    refusal: impl Fn(String) -> Failure,
+) -> Result<Vec<Selector>, Failure> {
     let span = Some(params.span_ms()?).filter(|span| *span != EVER_MS);
     let of = |matchers| Selector { matchers, span, ..Selector::default() };
-    let all: Vec<_> = params.matchers()?.into_iter().map(of).collect();
+    let all: Vec<_> = params.matchers().map_err(refusal)?.into_iter().map(of).collect();
     Ok(if all.is_empty() { vec![of(vec![])] } else { all })
 }
 

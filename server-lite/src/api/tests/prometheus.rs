@@ -199,6 +199,10 @@ async fn refusals_are_prometheus_s() {
         "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher",
     )
     .await;
+    for path in ["labels", "label/n/values"] {
+        let refused = "match[] must contain at least one non-empty matcher";
+        bad(&format!("{path}?match[]=%7Bx%3D%22%22%7D"), refused).await;
+    }
     bad("series?match[]=m&start=x", "invalid parameter \"start\": Invalid time value for 'start': cannot parse \"x\" to a valid timestamp").await;
     bad("label/a-b/values", "invalid label name: \"a-b\"").await;
     bad("metadata?limit=x", "limit must be a number").await;
