@@ -98,7 +98,7 @@ fn drill(kind: Kind) {
     };
     let directory = tempfile::tempdir().unwrap();
     receiver.start();
-    let relay = Relay::start(receiver.port());
+    let relay = Relay::start(receiver.address());
     let mut agent = Agent::start(directory.path(), &relay.url());
     agent.wait("three ticks arrived", || relay.passed() >= 3);
 
@@ -111,10 +111,10 @@ fn drill(kind: Kind) {
     // of the drain, four ticks are acknowledged; the fifth is taken, and nobody hears of it
     let fifth = relay.drop_reply(5);
     receiver.start();
-    relay.leads_to(Some(receiver.port()));
+    relay.leads_to(Some(receiver.address()));
     fifth.recv_timeout(PATIENCE).unwrap();
     agent.kill_and_restart();
-    relay.leads_to(Some(receiver.port()));
+    relay.leads_to(Some(receiver.address()));
 
     let waiting = agent.ledger().last().unwrap()["time_ms"].as_i64().unwrap();
     agent.wait("caught up", || receiver.newest_ms().is_some_and(|newest| newest >= waiting));

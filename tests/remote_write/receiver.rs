@@ -1,6 +1,11 @@
 //! Real receivers as child processes, and what they hold.
 
-use std::{fs, net::TcpListener, process::Command, time::Duration};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -54,8 +59,8 @@ impl Receiver {
         Some(Self { kind, directory: tempfile::tempdir().unwrap(), port: 0, program: None })
     }
 
-    pub(crate) const fn port(&self) -> u16 {
-        self.port
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     /// Starts it on a free port, with what it has.

@@ -1,8 +1,8 @@
-//! Stands between agent and receiver: it can lead nowhere, and lose a reply.
+//! Stands between a sender and a receiver: it can lead nowhere, and lose a reply.
 
 use std::{
     io::{self, BufReader, Read, Write as _},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, Sender, channel},
@@ -12,7 +12,7 @@ use std::{
 
 #[derive(Default)]
 struct State {
-    leads_to: Option<u16>,
+    leads_to: Option<SocketAddr>,
     passed: usize,
     /// Bytes of requests that were answered with success, heads included.
     bytes: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub(crate) fn start(leads_to: u16) -> Self {
+    pub(crate) fn start(leads_to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = State { leads_to: Some(leads_to), ..State::default() };
@@ -56,8 +56,8 @@ impl Relay {
         self.state.lock().unwrap().bytes
     }
 
-    pub(crate) fn leads_to(&self, port: Option<u16>) {
-        self.state.lock().unwrap().leads_to = port;
+    pub(crate) fn leads_to(&self, address: Option<SocketAddr>) {
+        self.state.lock().unwrap().leads_to = address;
     }
 
     /// Drops the reply to the n-th request that the receiver takes from now on, and leads nowhere from
@@ -69,18 +69,19 @@ impl Relay {
     }
 }
 
-/// One connection of the agent, request after request; whatever fails ends it.
-fn serve(agent: TcpStream, state: &Mutex<State>) {
-    let mut reader = BufReader::new(agent.try_clone().unwrap());
+/// One connection of the sender, request after request; whatever fails ends it.
+fn serve(sender: TcpStream, state: &Mutex<State>) {
+    let mut reader = BufReader::new(sender.try_clone().unwrap());
     while let Ok(request) = message(&mut reader, true) {
-        let Some(port) = state.lock().unwrap().leads_to else { break };
-        let Ok(reply) = ask(port, &request) else { break };
-        if !state.lock().unwrap().lets_pass(&request, &reply) || (&agent).write_all(&reply).is_err()
+        let Some(address) = state.lock().unwrap().leads_to else { break };
+        let Ok(reply) = ask(address, &request) else { break };
+        if !state.lock().unwrap().lets_pass(&request, &reply)
+            || (&sender).write_all(&reply).is_err()
         {
             break;
         }
     }
-    let _ = agent.shutdown(Shutdown::Both);
+    let _ = sender.shutdown(Shutdown::Both);
 }
 
 impl State {
@@ -102,8 +103,8 @@ impl State {
     }
 }
 
-fn ask(port: u16, request: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+fn ask(address: SocketAddr, request: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address)?;
     stream.write_all(request)?;
     message(&mut BufReader::new(stream), false)
 }
