@@ -94,8 +94,9 @@ impl Ingest {
     ) -> Result<Outcome, WriteRefusal> {
         let body_bytes = body.len();
         let Reading { batch, mut faults } = self.read_written(version, body).await?;
-        // What was read is larger than the body, and stays until it is stored.
-        let _rooms = (room, self.room(batch.bytes()).ok_or(WriteRefusal::NoRoom)?);
+        // The body is gone. What was read of it stays until it is stored, and alone there is room for it.
+        drop(room);
+        let _room = self.room(batch.bytes()).ok_or(WriteRefusal::NoRoom)?;
         let batch = Arc::new(batch);
         let Written { samples, duplicates, refused } = self.store.write(Arc::clone(&batch)).await?;
         for one in &refused {
