@@ -21,7 +21,7 @@ use nix::{
 use tempfile::TempDir;
 
 /// The variable that tells tests where a cluster is.
-pub const VARIABLE: &str = "HOLDFAST_TEST_POSTGRES";
+pub const VARIABLE: &str = "TEST_POSTGRES_URL";
 /// The Debian package that brings it.
 pub const PACKAGE: &str = "postgresql";
 
