@@ -4,7 +4,7 @@
 mod again;
 mod labels;
 mod replay;
-mod rollups;
+pub(crate) mod rollups;
 pub(crate) mod written;
 
 use std::{sync::Arc, time::Duration};
@@ -211,7 +211,6 @@ pub(crate) async fn run(store: &dyn Store) {
     labels::run(store).await;
     rollups::run(store).await;
     replay::run(store).await;
-    rollups::run_without_samples(store).await;
     store.maintain(START_MS, Retention::all(Duration::from_secs(30 * 24 * 60 * 60))).await.unwrap();
 }
 

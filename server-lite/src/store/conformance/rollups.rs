@@ -56,7 +56,7 @@ pub(super) async fn keep_house(store: &dyn Store, now_ms: i64, keep: Retention) 
 
 /// What is kept when the samples have gone, and what comes late then. For the end of a suite: it drops
 /// samples of everyone's.
-pub(super) async fn run_without_samples(store: &dyn Store) {
+pub(crate) async fn run_without_samples(store: &dyn Store) {
     let schema = schema("outlived", 2);
     let agent = FakeAgent::new(19, 1, &[&schema]);
     let ticks: Vec<_> = (1..=500).map(|seq| tick(seq, time_of(seq), &schema)).collect();

@@ -45,6 +45,13 @@ fn conforms() {
 }
 
 #[test]
+fn rollups_answer_when_samples_have_gone() {
+    with_store(|_directory, store| async move {
+        conformance::rollups::run_without_samples(&store).await;
+    });
+}
+
+#[test]
 fn conforms_for_what_comes_by_remote_write() {
     with_store(|_directory, store| async move { conformance::written::run(&store).await });
 }

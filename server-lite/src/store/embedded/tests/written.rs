@@ -261,10 +261,11 @@ fn written_series_go_when_they_are_old_and_their_target_with_them() {
         again.received_ms = later;
         store.write(again.into()).await.unwrap();
         // What came back lies in the head only.
-        store
-            .maintain(later + 1, Retention::all(Duration::from_secs(10 * 24 * 60 * 60)))
-            .await
-            .unwrap();
+        // Samples go in the round after the one that makes their rollups, or later.
+        for round in 1..=3 {
+            let keep = Retention::all(Duration::from_secs(10 * 24 * 60 * 60));
+            store.maintain(later + round, keep).await.unwrap();
+        }
         let left = found(&store, "old").await;
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].1, [(later, 2.0_f64.to_bits())]);
