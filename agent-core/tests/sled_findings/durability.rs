@@ -8,7 +8,7 @@ use wire::limits::RECORD_PAYLOAD_BYTES_MAX;
 use crate::{
     State, VALUE_BYTES,
     child::{mark, syncs_of, watched},
-    config, expect_panics, look, names, open, put,
+    close, config, expect_panics, look, names, open, put,
     wal_support::{Random, append, copy, fast_directory, payload},
 };
 
@@ -192,7 +192,7 @@ fn a_power_cut_takes_what_lies_in_blobs() {
         let db = open(&sound);
         db.insert(0_u64.to_be_bytes(), payload(0, BLOB_BYTES)).unwrap();
         db.flush().unwrap();
-        drop(db);
+        close(db, &sound);
         copy(&sound, &path);
         assert_eq!(look(&sound, 1, BLOB_BYTES), State::Sound);
         let blob = path.join("blobs").join(&names(&path.join("blobs"))[0]);

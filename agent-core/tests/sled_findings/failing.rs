@@ -5,7 +5,7 @@ use std::{io::ErrorKind, path::Path};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    State, VALUE_BYTES, child, look, open, put, try_open,
+    State, VALUE_BYTES, child, close, look, open, put, try_open,
     wal_support::{fast_directory, payload},
 };
 
@@ -52,7 +52,7 @@ fn after_one_error_every_call_fails_until_it_is_opened_again() {
 pub(crate) fn open_on_a_full_disk(directory: &Path) {
     let db = open(directory);
     put(&db, 0..20);
-    drop(db);
+    close(db, directory);
     limit_files(Some(0));
     let opened = try_open(directory);
     let Err(sled::Error::Io(error)) = opened else { panic!("{opened:?}") };

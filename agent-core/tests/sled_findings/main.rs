@@ -80,6 +80,13 @@ fn put(db: &sled::Db, numbers: std::ops::Range<u64>) {
     }
 }
 
+/// Closes a database. sled's threads may write and hold it for a moment after it was dropped: what they
+/// leave is what a test copies or damages.
+fn close(db: sled::Db, directory: &Path) {
+    drop(db);
+    fs::File::open(directory.join("db")).unwrap().lock().unwrap();
+}
+
 /// What became of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {

@@ -10,7 +10,8 @@ use std::{
 use agent_core::wal::{SledWal, Wal as _, WalOptions};
 
 use crate::{
-    State, VALUE_BYTES, child, config, expect_panics, is_refusal, look, names, open, put, try_open,
+    State, VALUE_BYTES, child, close, config, expect_panics, is_refusal, look, names, open, put,
+    try_open,
     wal_support::{ALL, Random, append, copy, drain, fast_directory, payload},
 };
 
@@ -62,7 +63,7 @@ fn a_kill_while_opening_leaves_one() {
     let made = directory.path().join("made");
     let db = open(&made);
     put(&db, 0..100);
-    drop(db);
+    close(db, &made);
     let mut left = 0;
     for nth in 1..WRITES_MAX {
         let path = directory.path().join(format!("{nth}"));
@@ -131,8 +132,13 @@ fn damage_keeps_a_database_shut_or_makes_it_panic() {
     let directory = fast_directory();
     let made = directory.path().join("made");
     let db = open(&made);
-    put(&db, 0..VALUES);
-    drop(db);
+    // One flush for each, as the log does: else it depends on sled's threads how the values lie in its file,
+    // and with that on the machine's load how many flips it opens with.
+    for number in 0..VALUES {
+        put(&db, number..number + 1);
+        db.flush().unwrap();
+    }
+    close(db, &made);
     let sound = fs::read(made.join("db")).unwrap();
     let mut random = Random(0xda4a6e);
     let mut states = Vec::new();
@@ -152,6 +158,5 @@ fn damage_keeps_a_database_shut_or_makes_it_panic() {
         "{DAMAGES} flipped bits: {shut} shut, {panics} of them by a panic, {} lost",
         count(State::Lost)
     );
-    // How many depends on how far sled's threads had come when the database was closed.
-    assert!(shut > 0 && panics > 0, "{shut} {panics}");
+    assert!(shut > DAMAGES / 4 && panics > 0, "{shut} {panics}");
 }
