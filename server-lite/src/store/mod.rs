@@ -12,7 +12,7 @@
 //! - **Nothing vanishes silently.** Gap records and holes that no gap record explains are in the
 //!   ledger.
 //!
-//! - **By labels alone.** What comes by remote write has no stream and no number: see [`write`].
+//! - **By labels alone.** What comes by remote write has no stream and no number: see [`mod@write`].
 //!
 //! A store knows nothing of HTTP and never asks for the time. One conformance suite runs over every
 //! implementation: [`embedded`] is SQLite and compressed columns in one directory, [`mod@postgres`] a
@@ -139,7 +139,7 @@ pub trait Store: Reader {
     fn ingest(&self, batch: IngestBatch) -> BoxFuture<'_, Result<Ingested, IngestError>>;
 
     /// Commits what came by remote write: all of it that can be stored, or nothing. What the module
-    /// [`write`] says holds for it; series that are new get the kind and help that are said of them, or
+    /// [`mod@write`] says holds for it; series that are new get the kind and help that are said of them, or
     /// that another of the same metric has.
     ///
     /// # Errors
