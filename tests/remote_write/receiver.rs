@@ -34,15 +34,10 @@ impl Kind {
         self.program()
     }
 
-    /// Whether a value is as it was sent. The ledger's numbers are read by `serde_json`, which may miss the
-    /// last bit of a float; VictoriaMetrics keeps decimals, of some 15 digits.
+    /// Whether a value is as it was sent. VictoriaMetrics keeps decimals, of some 15 digits.
     pub(crate) fn is_same(self, held: f64, sent: f64) -> bool {
         match self {
-            Self::Prometheus => {
-                held == sent
-                    || (held - sent).abs() <= sent.abs() * f64::EPSILON
-                    || (held.is_nan() && sent.is_nan())
-            }
+            Self::Prometheus => held == sent || (held.is_nan() && sent.is_nan()),
             Self::VictoriaMetrics => {
                 held == sent || (held - sent).abs() <= sent.abs() * 1e-12 || sent.is_nan()
             }
