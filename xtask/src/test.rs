@@ -45,8 +45,6 @@ pub fn run() -> Result<ExitCode> {
     let missing = install_peers();
     chore::run(&mut cargo(&["fmt", "--all", "--check"]))?;
     chore::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    // The end-to-end tests run the binaries: build them before, tests alone wouldn't.
-    chore::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let (cluster, without) = start_cluster()?;
     let mut tests = cargo(&["test", "--workspace"]);
     if let Some(cluster) = &cluster {
