@@ -1,6 +1,7 @@
-//! A real Prometheus in agent mode scrapes a page and sends what it finds to the real hub, which is killed
-//! with SIGKILL again and again, mostly when it has stored a request and nobody hears of it. Whatever was
-//! on the page is there once and in order, bit for bit, and its series end when the page goes away.
+//! A real Prometheus in agent mode, or a real vmagent, scrapes a page and sends what it finds to the real hub,
+//! which is killed with SIGKILL again and again, mostly when it has stored a request and nobody hears of it.
+//! Whatever was on the page is there once and in order, bit for bit, and its series end when the page goes
+//! away.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
@@ -112,6 +113,26 @@ fn prometheus(directory: &Path, url: &str, page: SocketAddr) -> Program {
     Program::start("prometheus", &mut command, |_| ()).unwrap()
 }
 
+/// One queue: several overtake one another with requests of the same series, and what it has scraped is
+/// then stored in another order.
+fn vmagent(directory: &Path, url: &str, page: SocketAddr) -> Program {
+    let text = format!(
+        "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
+         scrape_configs: [{{job_name: page, static_configs: [{{targets: ['{page}']}}]}}]\n"
+    );
+    let path = directory.join("vmagent.yml");
+    fs::write(&path, text).unwrap();
+    let mut command = Command::new("vmagent");
+    command
+        .arg(format!("-promscrape.config={}", path.display()))
+        .arg(format!("-remoteWrite.tmpDataPath={}", directory.join("queue").display()))
+        .arg(format!("-remoteWrite.url={url}"))
+        .arg(format!("-remoteWrite.bearerToken={SECRET}"))
+        .args(["-remoteWrite.flushInterval=100ms", "-remoteWrite.queues=1"])
+        .args(["-httpListenAddr=127.0.0.1:0", "-loggerLevel=WARN"]);
+    Program::start("vmagent", &mut command, |_| ()).unwrap()
+}
+
 fn address(hub: &Hub) -> SocketAddr {
     hub.url().strip_prefix("http://").unwrap().parse().unwrap()
 }
@@ -157,7 +178,7 @@ fn has_ended(data_dir: &Path) -> bool {
 fn check(data_dir: &Path, served: u64, gone_ms: i64) {
     let up = stored(data_dir, "up").remove("").unwrap();
     let good: Vec<i64> = up.iter().filter(|one| one.1 == 1.0).map(|one| one.0).collect();
-    // Prometheus can't keep a page that it got too late, and says that it was down. The page served it.
+    // A sender can't keep a page that it got too late, and says that it was down. The page served it.
     let late = up.iter().filter(|(time_ms, up, _)| *up == 0.0 && *time_ms < gone_ms).count();
     let page = stored(data_dir, "page");
     assert_eq!(page.len(), SERIES);
@@ -187,12 +208,28 @@ fn check(data_dir: &Path, served: u64, gone_ms: i64) {
     println!("{served} scrapes of {SERIES} series, {late} too late, {sealed} samples sealed");
 }
 
+/// Starts a sender in a directory, to a URL, from a page.
+type Sender = fn(&Path, &str, SocketAddr) -> Program;
+
 #[test]
 fn what_prometheus_sends_is_there_once_and_in_order() {
     if Command::new("prometheus").arg("--version").output().is_err() {
         eprintln!("SKIPPED: prometheus is not here (apt-get install prometheus)");
         return;
     }
+    run(prometheus);
+}
+
+#[test]
+fn what_vmagent_sends_is_there_once_and_in_order() {
+    if Command::new("vmagent").arg("-version").output().is_err() {
+        eprintln!("SKIPPED: vmagent is not here (apt-get install victoria-metrics)");
+        return;
+    }
+    run(vmagent);
+}
+
+fn run(sender: Sender) {
     let directory = tempfile::tempdir().unwrap();
     let binaries =
         Binaries { agent: PathBuf::new(), hub: env!("CARGO_BIN_EXE_holdfast-hub").into() };
@@ -200,7 +237,7 @@ fn what_prometheus_sends_is_there_once_and_in_order() {
     let at = address(&hub);
     let relay = Relay::start(at);
     let page = Page::start();
-    let mut sender = prometheus(directory.path(), &relay.url(), page.address);
+    let mut sender = sender(directory.path(), &relay.url(), page.address);
     let mut again = 0;
     for _ in 0..ROUNDS {
         page.await_more();
