@@ -6,7 +6,7 @@ use agent_core::{
     collector::{BuildError, Context},
 };
 
-use crate::rpc::{Column, Columns, Line, Statistics};
+use crate::rpc::{Column, Columns, Line, Statistics, V2, V3};
 
 pub(crate) const REGISTRATION: Registration = Registration {
     name: "nfs",
@@ -55,36 +55,6 @@ const LINES: [Line; 5] = [
     Line { key: "proc2", columns: Columns::Procedures { proto: "2", methods: &V2 } },
     Line { key: "proc3", columns: Columns::Procedures { proto: "3", methods: &V3 } },
     Line { key: "proc4", columns: Columns::Procedures { proto: "4", methods: &V4 } },
-];
-/// Procedures of NFS 2, in the order of the protocol's numbers.
-const V2: [&str; 18] = [
-    "Null", "GetAttr", "SetAttr", "Root", "Lookup", "ReadLink", "Read", "WrCache", "Write",
-    "Create", "Remove", "Rename", "Link", "SymLink", "MkDir", "RmDir", "ReadDir", "FsStat",
-];
-/// Procedures of NFS 3.
-const V3: [&str; 22] = [
-    "Null",
-    "GetAttr",
-    "SetAttr",
-    "Lookup",
-    "Access",
-    "ReadLink",
-    "Read",
-    "Write",
-    "Create",
-    "MkDir",
-    "SymLink",
-    "MkNod",
-    "Remove",
-    "RmDir",
-    "Rename",
-    "Link",
-    "ReadDir",
-    "ReadDirPlus",
-    "FsStat",
-    "FsInfo",
-    "PathConf",
-    "Commit",
 ];
 /// Operations of NFS 4 as the Linux client numbers them; which ones there are depends on its age.
 const V4: [&str; 59] = [

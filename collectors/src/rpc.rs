@@ -13,6 +13,37 @@ use crate::{
     reader::KeptFile,
 };
 
+/// Procedures of NFS 2, in the order of the protocol's numbers.
+pub(crate) const V2: [&str; 18] = [
+    "Null", "GetAttr", "SetAttr", "Root", "Lookup", "ReadLink", "Read", "WrCache", "Write",
+    "Create", "Remove", "Rename", "Link", "SymLink", "MkDir", "RmDir", "ReadDir", "FsStat",
+];
+/// Procedures of NFS 3.
+pub(crate) const V3: [&str; 22] = [
+    "Null",
+    "GetAttr",
+    "SetAttr",
+    "Lookup",
+    "Access",
+    "ReadLink",
+    "Read",
+    "Write",
+    "Create",
+    "MkDir",
+    "SymLink",
+    "MkNod",
+    "Remove",
+    "RmDir",
+    "Rename",
+    "Link",
+    "ReadDir",
+    "ReadDirPlus",
+    "FsStat",
+    "FsInfo",
+    "PathConf",
+    "Commit",
+];
+
 /// A line that counts: its key, and what its numbers are.
 #[derive(Debug)]
 pub(crate) struct Line {
