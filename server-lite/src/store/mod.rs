@@ -21,6 +21,7 @@
 mod admission;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod counts;
 pub mod embedded;
 mod error;
 mod finding;

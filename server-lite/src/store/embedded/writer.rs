@@ -176,7 +176,7 @@ impl Thread {
         if outcome.is_err() {
             self.roll_back();
         }
-        self.counters.committed(started.elapsed());
+        self.counters.commits.add(started.elapsed());
         self.answer(group, outcome.map_err(|error| error.to_string()));
     }
 

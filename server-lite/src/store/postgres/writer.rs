@@ -212,7 +212,7 @@ impl Writer {
         self.days.ensure(&pool, &times).await?;
         let mut client = get(&pool).await?;
         let stored = timeout(GROUP_TIME_MAX, self.transact(&mut client, group)).await;
-        self.counters.committed(started.elapsed());
+        self.counters.commits.add(started.elapsed());
         let stored = stored.unwrap_or_else(|_| {
             Err(Fault::Store(StoreError::Database {
                 operation: "store requests",
