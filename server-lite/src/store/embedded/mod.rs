@@ -15,8 +15,8 @@
 //! - `registry`, `schemas`: which series and schemas there are. `ledger`: what is missing.
 //! - `head`, `seal`, `sealed`, `columns`: from records to columns.
 //! - `pages`: rollups, kept. `rollups`: rollups as they are asked for.
-//! - `readers`, `find`, `select`, `read`: queries, each in a read transaction of its own.
-//! - `retain`: what goes when it is old. `inspect`: the store as it lies there, for drills.
+//! - `view`, `readers`, `find`, `select`, `read`: queries, each in a read transaction of its own.
+//! - `house`, `retain`: what goes when it is old. `inspect`: the store as it lies there, for drills.
 //! - `backup`, `doctor`: for whoever runs a hub.
 //!
 //! Why it is built this way, and what was measured: `docs/decisions/0005-embedded-store.md`.
@@ -30,6 +30,7 @@ pub mod doctor;
 mod find;
 mod head;
 mod held;
+mod house;
 pub mod inspect;
 mod ledger;
 mod lock;
@@ -46,6 +47,7 @@ mod select;
 mod stats;
 mod sums;
 mod targets;
+mod view;
 mod write;
 mod writer;
 mod written;
@@ -56,16 +58,11 @@ mod tests;
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
     thread::JoinHandle,
-    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, params};
-use tokio::sync::mpsc;
 use wire::Family;
 
 use self::{
@@ -75,21 +72,18 @@ use self::{
     readers::Readers,
     seal::{SealQueue, Sealer},
     stats::{Counters, Tally},
+    view::View,
     write::Prepared,
     writer::{NotQueued, Writer, Writing},
 };
 use super::{
     Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
     Retention, RollupRequest, Rollups, Samples, Seen, Selector, Series, Store, StoreError,
-    StoreStats, WriteBatch, Written, incoming::Incoming, rollup::Level,
+    StoreStats, WriteBatch, Written, incoming::Incoming,
 };
 
 /// Readers at one time beside queries: rules are evaluated one after the other, and so is housekeeping.
 const READERS_APART: usize = 2;
-/// Rollups are made for so long in one round of housekeeping; the rest waits for the next.
-const PAGING_TIME_MAX: Duration = Duration::from_secs(120);
-/// Chunks that may wait for whoever reads them.
-const CHUNKS_QUEUED: usize = 64;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -236,136 +230,6 @@ impl Embedded {
         answer.await.unwrap_or(Err(StoreError::Closed.into()))
     }
 
-    async fn maintain_now(&self, now_ms: i64, keep: Retention) -> Result<(), StoreError> {
-        let due = self.apart.readers.with(move |connection| {
-            let before = now_ms.saturating_sub(retain::HEAD_AGE_MAX_MS);
-            retain::due(connection, before).map_err(database("look for what is due"))
-        });
-        self.seals.add(due.await?);
-        self.make_pages(now_ms, keep).await?;
-        self.drop_old_samples(now_ms, keep).await?;
-        let cutoff_ms = keep.raw_before_ms(now_ms);
-        let cutoffs = retain::Cutoffs { samples_ms: cutoff_ms, all_ms: keep.all_before_ms(now_ms) };
-        let agents = self.apart.readers.with(move |connection| {
-            retain::agents_with_old_series(connection, cutoffs)
-                .map_err(database("look for old series"))
-        });
-        for agent in agents.await? {
-            self.change(move |writing| retain::drop_old_series(writing, agent, cutoffs)).await?;
-        }
-        self.drop_old_sums(cutoff_ms).await?;
-        self.drop_old_ledger(cutoff_ms).await?;
-        self.drop_empty_targets().await?;
-        self.drop_old_texts(now_ms).await
-    }
-
-    /// Makes the pages of rollups that are due, for as long as one round may take.
-    async fn make_pages(&self, now_ms: i64, keep: Retention) -> Result<(), StoreError> {
-        let over = self.apart.readers.with(move |connection| {
-            pages::over(connection, now_ms).map_err(database("look for rollups to be made"))
-        });
-        let over = over.await?;
-        let due = self.patience.lock().unwrap_or_else(PoisonError::into_inner).pick(over);
-        let started = Instant::now();
-        for due in due.into_iter().take_while(|_| started.elapsed() < PAGING_TIME_MAX) {
-            let counters = Arc::clone(&self.counters);
-            let made = self
-                .apart
-                .readers
-                .with(move |connection| pages::make(connection, &counters, due, &keep, now_ms));
-            match made.await {
-                Ok(made) => self.change(move |writing| pages::commit(writing, &made)).await?,
-                // The others aren't to wait for it.
-                Err(error @ StoreError::Damaged { .. }) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "rollups not made");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops samples whose rollups are there, and rollups.
-    async fn drop_old_samples(&self, now_ms: i64, keep: Retention) -> Result<(), StoreError> {
-        let cutoff_ms = keep.raw_before_ms(now_ms);
-        let old = self.apart.readers.with(move |connection| {
-            retain::old_groups(connection, cutoff_ms).map_err(database("look for old samples"))
-        });
-        for groups in old.await?.chunks(retain::GROUPS_ONCE) {
-            let groups = groups.to_vec();
-            self.change(move |writing| pages::drop_old_blocks(writing, &groups, cutoff_ms)).await?;
-        }
-        for level in Level::ALL {
-            let cutoff_ms = keep.rollups_before_ms(level, now_ms);
-            let old = self.apart.readers.with(move |connection| {
-                pages::old_groups(connection, level, cutoff_ms)
-                    .map_err(database("look for old rollups"))
-            });
-            for groups in old.await?.chunks(retain::GROUPS_ONCE) {
-                let groups = groups.to_vec();
-                self.change(move |writing| pages::drop_old(writing, &groups, level, cutoff_ms))
-                    .await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn drop_old_sums(&self, cutoff_ms: i64) -> Result<(), StoreError> {
-        let streams = self.apart.readers.with(move |connection| {
-            sums::old(connection, cutoff_ms).map_err(database("look for old checksums"))
-        });
-        for streams in streams.await?.chunks(retain::STREAMS_ONCE) {
-            let streams = streams.to_vec();
-            self.change(move |writing| retain::drop_sums(writing, &streams, cutoff_ms)).await?;
-        }
-        Ok(())
-    }
-
-    async fn drop_empty_targets(&self) -> Result<(), StoreError> {
-        let targets = self.apart.readers.with(|connection| {
-            retain::empty_targets(connection).map_err(database("look for old targets"))
-        });
-        for targets in targets.await?.chunks(retain::TARGETS_ONCE) {
-            let targets = targets.to_vec();
-            self.change(move |writing| retain::drop_targets(writing, &targets)).await?;
-        }
-        Ok(())
-    }
-
-    async fn drop_old_ledger(&self, cutoff_ms: i64) -> Result<(), StoreError> {
-        let gaps = self.apart.readers.with(move |connection| {
-            retain::old_gaps(connection, cutoff_ms).map_err(database("look for old gaps"))
-        });
-        for gaps in gaps.await?.chunks(retain::GAPS_ONCE) {
-            let gaps = gaps.to_vec();
-            self.change(move |writing| retain::drop_gaps(writing, &gaps)).await?;
-        }
-        let damaged = self.apart.readers.with(move |connection| {
-            retain::untold_damage(connection).map_err(database("look for old damaged records"))
-        });
-        for rows in damaged.await?.chunks(retain::DAMAGED_ONCE) {
-            let rows = rows.to_vec();
-            self.change(move |writing| retain::drop_damaged(writing, &rows)).await?;
-        }
-        Ok(())
-    }
-
-    /// Now and then only: it reads every series.
-    async fn drop_old_texts(&self, now_ms: i64) -> Result<(), StoreError> {
-        let due_ms = self.texts_due_ms.load(Relaxed);
-        if now_ms < due_ms && due_ms <= now_ms.saturating_add(retain::TEXTS_EVERY_MS) {
-            return Ok(());
-        }
-        self.change(retain::watch_texts).await?;
-        let unused = self.apart.readers.with(|connection| {
-            retain::unused_texts(connection).map_err(database("look for old texts"))
-        });
-        let unused = unused.await?;
-        self.change(move |writing| retain::drop_texts(writing, &unused)).await?;
-        self.texts_due_ms.store(now_ms.saturating_add(retain::TEXTS_EVERY_MS), Relaxed);
-        Ok(())
-    }
-
     /// Takes out what ends; no call succeeds from then on.
     fn stop(&self) -> Option<Running> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -424,75 +288,6 @@ impl Reader for Embedded {
 
     fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
         self.queries.families()
-    }
-}
-
-/// Reads through connections of its own.
-struct View {
-    readers: Arc<Readers>,
-    counters: Arc<Counters>,
-}
-
-impl Reader for View {
-    fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
-        Box::pin(self.readers.with(move |connection| {
-            find::series(connection, &selector).map_err(database("read series"))
-        }))
-    }
-
-    fn label_names(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-        Box::pin(self.readers.with(move |connection| {
-            find::label_names(connection, &selector).map_err(database("read names of labels"))
-        }))
-    }
-
-    fn label_values(
-        &self,
-        name: String,
-        selector: Selector,
-    ) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-        Box::pin(self.readers.with(move |connection| {
-            find::label_values(connection, &name, &selector)
-                .map_err(database("read values of a label"))
-        }))
-    }
-
-    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>> {
-        Box::pin(async move {
-            let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
-            let counters = Arc::clone(&self.counters);
-            let reading = move |connection: &mut Connection| {
-                if let Err(error) = read::read(connection, &counters, &request, &sink) {
-                    // Nobody may be listening any more.
-                    let _ = sink.blocking_send(Err(error));
-                }
-                Ok(())
-            };
-            self.readers.start(reading).await?;
-            Ok(Samples::new(chunks))
-        })
-    }
-
-    fn rollups(&self, request: RollupRequest) -> BoxFuture<'_, Result<Rollups, StoreError>> {
-        Box::pin(async move {
-            let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
-            let counters = Arc::clone(&self.counters);
-            let reading = move |connection: &mut Connection| {
-                if let Err(error) = rollups::read(connection, &counters, &request, &sink) {
-                    // Nobody may be listening any more.
-                    let _ = sink.blocking_send(Err(error));
-                }
-                Ok(())
-            };
-            self.readers.start(reading).await?;
-            Ok(Rollups::new(chunks))
-        })
-    }
-
-    fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
-        Box::pin(self.readers.with(|connection| {
-            select::families(connection).map_err(database("read what metrics there are"))
-        }))
     }
 }
 

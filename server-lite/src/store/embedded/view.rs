@@ -1,0 +1,84 @@
+//! Queries: each in a read transaction of its own, on a thread that may block.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tokio::sync::mpsc;
+use wire::Family;
+
+use super::{database::database, find, read, readers::Readers, rollups, select, stats::Counters};
+use crate::store::{
+    BoxFuture, ReadRequest, Reader, RollupRequest, Rollups, Samples, Selector, Series, StoreError,
+};
+
+/// Chunks that may wait for whoever reads them.
+const CHUNKS_QUEUED: usize = 64;
+
+/// Reads through connections of its own.
+pub(super) struct View {
+    pub(super) readers: Arc<Readers>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Reader for View {
+    fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
+        Box::pin(self.readers.with(move |connection| {
+            find::series(connection, &selector).map_err(database("read series"))
+        }))
+    }
+
+    fn label_names(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(self.readers.with(move |connection| {
+            find::label_names(connection, &selector).map_err(database("read names of labels"))
+        }))
+    }
+
+    fn label_values(
+        &self,
+        name: String,
+        selector: Selector,
+    ) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(self.readers.with(move |connection| {
+            find::label_values(connection, &name, &selector)
+                .map_err(database("read values of a label"))
+        }))
+    }
+
+    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>> {
+        Box::pin(async move {
+            let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
+            let counters = Arc::clone(&self.counters);
+            let reading = move |connection: &mut Connection| {
+                if let Err(error) = read::read(connection, &counters, &request, &sink) {
+                    // Nobody may be listening any more.
+                    let _ = sink.blocking_send(Err(error));
+                }
+                Ok(())
+            };
+            self.readers.start(reading).await?;
+            Ok(Samples::new(chunks))
+        })
+    }
+
+    fn rollups(&self, request: RollupRequest) -> BoxFuture<'_, Result<Rollups, StoreError>> {
+        Box::pin(async move {
+            let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
+            let counters = Arc::clone(&self.counters);
+            let reading = move |connection: &mut Connection| {
+                if let Err(error) = rollups::read(connection, &counters, &request, &sink) {
+                    // Nobody may be listening any more.
+                    let _ = sink.blocking_send(Err(error));
+                }
+                Ok(())
+            };
+            self.readers.start(reading).await?;
+            Ok(Rollups::new(chunks))
+        })
+    }
+
+    fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
+        Box::pin(self.readers.with(|connection| {
+            select::families(connection).map_err(database("read what metrics there are"))
+        }))
+    }
+}
