@@ -1,29 +1,35 @@
-//! TCP connections by state, and what waits in their buffers: `/proc/net/tcp` and `/proc/net/tcp6`.
+//! TCP connections by state, and what waits in their buffers.
 //!
-//! node_exporter asks `inet_diag` over netlink. The kernel walks the same tables for both; to write them as
-//! text costs it more (16 000 connections: 45 ms of CPU against 16). We read the text all the same: it needs
-//! no kind of socket that a hardened service is denied and no module that may not be loaded, it shows the
-//! network namespace of the `/proc` that was asked for, and hosts with so many connections give this
-//! collector an interval of its own. It also means what it says: over netlink the bytes to send of a socket
-//! that listens are the longest its queue may grow.
+//! The kernel walks the same tables whichever way it is asked, but to write them as text costs it four
+//! times as much as to tell them over netlink (`sock_diag(7)`), which is what we do, as node_exporter does.
+//! Where that is refused, by a filter of system calls or for want of a module, the text of
+//! `/proc/net/tcp` and `/proc/net/tcp6` is read, and a remark says so; the values are the same. A `/proc`
+//! that is no procfs but a copy of one is always read.
 //!
-//! The text is read in parts: it takes 150 bytes a connection.
+//! Neither needs a privilege, and both show the network namespace of the agent.
+
+mod answer;
+mod diag;
+mod text;
+
+use std::path::Path;
 
 use agent_core::{
     CollectError, Collector, Metric, Registration, Samples,
     collector::{BuildError, Context},
 };
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
-use crate::{
-    parse::{ParseError, Words, hexadecimal},
-    reader::KeptFile,
-    states::States,
+use self::{
+    answer::Connection,
+    diag::{Diag, DiagError, FAMILIES},
 };
+use crate::{reader::KeptFile, states::States};
 
 pub(crate) const REGISTRATION: Registration = Registration {
     name: "tcpstat",
     summary: "TCP connections by state, and the bytes in their queues.",
-    reads: &["/proc/net/tcp", "/proc/net/tcp6"],
+    reads: &["sock_diag(7)", "/proc/net/tcp", "/proc/net/tcp6"],
     default_enabled: false,
     options: &[],
     build,
@@ -45,134 +51,134 @@ const NAMES: [&str; 11] = [
     "listen",
     "closing",
 ];
-/// Connections beyond this are not walked: half a minute of a host that has a million is not ours to take.
+const LISTEN: u8 = 10;
+/// Connections beyond this are not walked: a second of a host that has so many is not ours to take.
 const CONNECTIONS_MAX: usize = 1_000_000;
+/// Ticks from a refusal to the next question: the kernel looks for its module at each one.
+const REFUSED_TICKS: u32 = 60;
 
 struct Tcpstat {
+    kernel: Option<Kernel>,
     four: KeptFile,
     six: KeptFile,
     counts: Counts,
 }
 
+/// The kernel, as long as it answers.
+struct Kernel {
+    diag: Diag,
+    /// Why it was last refused.
+    refusal: String,
+    /// For so many ticks nothing is asked.
+    ticks_left: u32,
+}
+
+/// What connections add up to.
 #[derive(Debug)]
 struct Counts {
+    total: usize,
     states: States<&'static str>,
     send_bytes: u64,
     receive_bytes: u64,
 }
 
+/// There are more than we look at.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {CONNECTIONS_MAX} connections: switch this collector off")]
+struct TooMany;
+
 fn build(context: &Context<'_>) -> Result<Box<dyn Collector>, BuildError> {
+    let is_real = is_procfs(&context.roots.procfs);
+    let kernel = is_real.then(|| Kernel::new(Diag::new(diag::open)));
     let file = |name: &str| KeptFile::new(context.roots.proc(name));
     let (four, six) = (file("net/tcp"), file("net/tcp6"));
-    Ok(Box::new(Tcpstat { four, six, counts: Counts::new() }))
+    Ok(Box::new(Tcpstat { kernel, four, six, counts: Counts::new() }))
+}
+
+fn is_procfs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
 impl Collector for Tcpstat {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let counts = &mut self.counts;
-        counts.restart();
-        self.four.lines(|index, line| counts.add(index, line))?;
-        match self.six.lines(|index, line| counts.add(index, line)) {
-            // a host without IPv6
-            Err(CollectError::Unavailable { .. }) => {}
-            read => read?,
+        let is_answered = match &mut self.kernel {
+            Some(kernel) => kernel.ask(&mut self.counts, out)?,
+            None => false,
+        };
+        if !is_answered {
+            self.counts.restart();
+            text::read(&mut self.four, &mut self.counts)?;
+            match text::read(&mut self.six, &mut self.counts) {
+                // a host without IPv6
+                Err(CollectError::Unavailable { .. }) => {}
+                read => read?,
+            }
         }
-        for (state, count) in counts.states.iter() {
-            out.push(&STATES, &[("state", state)], *count as f64);
-        }
-        out.push(&STATES, &[("state", "rx_queued_bytes")], counts.receive_bytes as f64);
-        out.push(&STATES, &[("state", "tx_queued_bytes")], counts.send_bytes as f64);
+        self.counts.push(out);
         Ok(())
+    }
+}
+
+impl Kernel {
+    fn new(diag: Diag) -> Self {
+        Self { diag, refusal: String::new(), ticks_left: 0 }
+    }
+
+    /// Whether it has answered; why not is remarked.
+    fn ask(&mut self, counts: &mut Counts, out: &mut Samples) -> Result<bool, CollectError> {
+        if self.ticks_left == 0 {
+            counts.restart();
+            let dump = |family: &u8| self.diag.dump(*family, |connection| counts.add(connection));
+            match FAMILIES.iter().try_for_each(dump) {
+                Ok(()) => return Ok(true),
+                Err(DiagError::TooMany(why)) => return Err(CollectError::failed("sock_diag", why)),
+                Err(error) => self.refusal = error.to_string(),
+            }
+            self.ticks_left = REFUSED_TICKS;
+        }
+        self.ticks_left -= 1;
+        out.remark(&format!(
+            "sock_diag: {}: /proc/net/tcp is read, which costs more",
+            self.refusal
+        ));
+        Ok(false)
     }
 }
 
 impl Counts {
     fn new() -> Self {
-        Self { states: States::new(&NAMES), send_bytes: 0, receive_bytes: 0 }
+        Self { total: 0, states: States::new(&NAMES), send_bytes: 0, receive_bytes: 0 }
     }
 
     fn restart(&mut self) {
         self.states.restart();
-        (self.send_bytes, self.receive_bytes) = (0, 0);
+        (self.total, self.send_bytes, self.receive_bytes) = (0, 0, 0);
     }
 
-    /// A line below the heading: `0: local remote state send:receive …`.
-    fn add(&mut self, index: usize, line: &str) -> Result<(), ParseError> {
-        if index == 1 {
-            return Ok(());
+    fn add(&mut self, connection: Connection) -> Result<(), TooMany> {
+        let Connection { state, receive_bytes, send_bytes } = connection;
+        self.total += 1;
+        if self.total > CONNECTIONS_MAX {
+            return Err(TooMany);
         }
-        if index > CONNECTIONS_MAX {
-            let reason = format!("more than {CONNECTIONS_MAX}: switch this collector off");
-            return Err(ParseError::new(index, "connections", reason));
-        }
-        let mut words = Words::new(index, line);
-        for field in ["number", "local address", "remote address"] {
-            words.word(field)?;
-        }
-        let state = words.hexadecimal("state")?;
-        let queues = words.word("queues")?;
-        let (send, receive) = queues
-            .split_once(':')
-            .ok_or_else(|| ParseError::new(index, "queues", "no colon between them"))?;
-        let name = usize::try_from(state).ok().and_then(|state| NAMES.get(state.checked_sub(1)?));
+        let name = usize::from(state).checked_sub(1).and_then(|place| NAMES.get(place));
         self.states.add(name.unwrap_or(&"unknown"));
-        self.send_bytes += hexadecimal(index, "bytes to send", send)?;
-        self.receive_bytes += hexadecimal(index, "bytes received", receive)?;
+        self.receive_bytes += u64::from(receive_bytes);
+        // nothing waits to be sent where one listens: netlink has there how many may wait to be accepted
+        if state != LISTEN {
+            self.send_bytes += u64::from(send_bytes);
+        }
         Ok(())
+    }
+
+    fn push(&self, out: &mut Samples) {
+        for (state, count) in self.states.iter() {
+            out.push(&STATES, &[("state", state)], *count as f64);
+        }
+        out.push(&STATES, &[("state", "rx_queued_bytes")], self.receive_bytes as f64);
+        out.push(&STATES, &[("state", "tx_queued_bytes")], self.send_bytes as f64);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{parse::numbered, testing::kernel_text};
-
-    const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 00000000:0016 00000000:0000 0A 00000000:00000002 00:00000000 00000000     0        0 1211 1 0 100 0 0 10 0
-   1: 0100007F:1F90 0100007F:C350 01 0000001A:00000100 01:00000014 00000000  1000        0 2210 1 0 20 4 30 10 -1
-   2: 0100007F:1F90 0100007F:C351 06 00000000:00000000 03:00001770 00000000     0        0 0 3 0
-   3: 0100007F:1F90 0100007F:C352 0C 00000000:00000000 03:00001770 00000000     0        0 0 3 0
-";
-
-    fn read(text: &str) -> Result<String, String> {
-        let mut counts = Counts::new();
-        for (index, line) in numbered(text) {
-            counts.add(index, line).map_err(|error| error.to_string())?;
-        }
-        let there = counts.states.iter().filter(|(_, count)| *count > 0);
-        let states: Vec<_> = there.map(|(k, v)| format!("{k} {v}")).collect();
-        Ok(format!("{}; {} {}", states.join(", "), counts.send_bytes, counts.receive_bytes))
-    }
-
-    #[test]
-    fn lines_are_read_or_the_place_is_named() {
-        let check = |text: &str, expected: Result<&str, &str>| {
-            assert_eq!(read(text), expected.map(str::to_owned).map_err(str::to_owned), "{text:?}");
-        };
-        check(TCP, Ok("established 1, time_wait 1, listen 1, unknown 1; 26 258"));
-        check("", Ok("; 0 0"));
-        check("sl\n 0: a b 0A 0:1\n", Ok("listen 1; 0 1"));
-        check("sl\n 0: a b\n", Err("line 2, state: missing"));
-        check("sl\n 0: a b 0A\n", Err("line 2, queues: missing"));
-        check("sl\n 0: a b 0A 00\n", Err("line 2, queues: no colon between them"));
-        check(
-            "sl\n 0: a b 0A x:0\n",
-            Err("line 2, bytes to send: \"x\" is not a number, or too large"),
-        );
-    }
-
-    #[test]
-    fn connections_are_bounded() {
-        let error = Counts::new().add(CONNECTIONS_MAX + 1, "").unwrap_err().to_string();
-        assert!(error.ends_with("more than 1000000: switch this collector off"), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_refused_or_read(text in kernel_text(TCP)) {
-            let _ = read(&text);
-        }
-    }
-}
+mod tests;

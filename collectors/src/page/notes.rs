@@ -213,8 +213,10 @@ const NOTES: &[Note] = &[
         collector: "tcpstat",
         needs: None,
         differences: &[
-            "reads `/proc/net/tcp` and `tcp6`; there it asks over netlink, where \
-             `tx_queued_bytes` also holds how long the queues of listening sockets may grow.",
+            "`tx_queued_bytes` is what waits to be sent; there it also holds how many connections may wait at \
+             listening sockets.",
+            "where netlink is refused, `/proc/net/tcp` and `tcp6` are read and a remark in the log says why; the \
+             values are the same, and cost several times as much. There the collector fails.",
             "every state has a series, with 0 when nothing is in it; there series come and go.",
         ],
     },
