@@ -1,7 +1,7 @@
 //! A real Prometheus in agent mode, or a real vmagent, scrapes a page and sends what it finds to the real hub,
 //! which is killed with SIGKILL again and again, mostly when it has stored a request and nobody hears of it.
 //! Whatever was on the page is there once and in order, bit for bit, and its series end when the page goes
-//! away.
+//! away. With the hub's own store, and with one in PostgreSQL.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test ends it")]
 
@@ -28,8 +28,12 @@ use remote_write::{STALE_BITS, is_stale};
 use server_lite::store::{
     Selector,
     embedded::inspect::{self, Place},
+    postgres,
 };
-use xtask::programs::{Binaries, Hub, Program, millis, unix_now, wait_for};
+use xtask::{
+    cluster::{Cluster, Durability, PACKAGE},
+    programs::{Binaries, Hub, Program, millis, unix_now, wait_for},
+};
 
 const SECRET: &str = "a-secret";
 const SERIES: usize = 40;
@@ -150,8 +154,16 @@ fn duplicates(hub: &Hub) -> u64 {
     page.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
 }
 
+/// Where the hub keeps what it is sent.
+#[derive(Clone, Copy)]
+struct Home<'a> {
+    data_dir: &'a Path,
+    /// Of a database; empty for none.
+    database: &'a str,
+}
+
 /// What the hub has of a metric, by the label `n`; beside it while it runs.
-fn stored(data_dir: &Path, metric: &str) -> BTreeMap<String, Samples> {
+fn stored(home: Home<'_>, metric: &str) -> BTreeMap<String, Samples> {
     let mut all = BTreeMap::<String, Samples>::new();
     let selector = Selector::metric(metric);
     let each = |series: &server_lite::store::Series, stored: &inspect::Stored| {
@@ -159,28 +171,33 @@ fn stored(data_dir: &Path, metric: &str) -> BTreeMap<String, Samples> {
         all.entry(n).or_default().push((stored.time_ms, stored.value, stored.place));
         Ok(())
     };
-    inspect::samples(data_dir, &selector, each).unwrap();
+    if home.database.is_empty() {
+        inspect::samples(home.data_dir, &selector, each).unwrap();
+    } else {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(postgres::inspect::samples(home.database, &selector, each)).unwrap();
+    }
     all
 }
 
 /// Whether all series have ended, and `up` is there up to then: each queue keeps its order, so all
 /// before is there too.
-fn has_ended(data_dir: &Path) -> bool {
-    let page = stored(data_dir, "page");
+fn has_ended(home: Home<'_>) -> bool {
+    let page = stored(home, "page");
     let ends: Vec<_> = page.values().filter_map(|samples| samples.last()).collect();
-    let up = stored(data_dir, "up");
+    let up = stored(home, "up");
     let up_to = up.values().flatten().map(|(time_ms, ..)| *time_ms).max();
     ends.len() == SERIES && ends.iter().all(|end| is_stale(end.1) && Some(end.0) <= up_to)
 }
 
 /// Compares what is stored with what the page served, and with what Prometheus says of its scrapes: at
 /// which times one was good.
-fn check(data_dir: &Path, served: u64, gone_ms: i64) {
-    let up = stored(data_dir, "up").remove("").unwrap();
+fn check(home: Home<'_>, served: u64, gone_ms: i64) {
+    let up = stored(home, "up").remove("").unwrap();
     let good: Vec<i64> = up.iter().filter(|one| one.1 == 1.0).map(|one| one.0).collect();
     // A sender can't keep a page that it got too late, and says that it was down. The page served it.
     let late = up.iter().filter(|(time_ms, up, _)| *up == 0.0 && *time_ms < gone_ms).count();
-    let page = stored(data_dir, "page");
+    let page = stored(home, "page");
     assert_eq!(page.len(), SERIES);
     let mut sealed = 0;
     for (n, samples) in &page {
@@ -217,7 +234,20 @@ fn what_prometheus_sends_is_there_once_and_in_order() {
         eprintln!("SKIPPED: prometheus is not here (apt-get install prometheus)");
         return;
     }
-    run(prometheus);
+    run(prometheus, "");
+}
+
+#[test]
+fn in_postgres_what_prometheus_sends_is_there_once_and_in_order() {
+    let cluster = Cluster::start(Durability::Durable).unwrap();
+    let is_here = Command::new("prometheus").arg("--version").output().is_ok();
+    let Some(cluster) = cluster.filter(|_| is_here) else {
+        eprintln!(
+            "SKIPPED: prometheus or PostgreSQL is not here (apt-get install prometheus {PACKAGE})"
+        );
+        return;
+    };
+    run(prometheus, &cluster.url());
 }
 
 #[test]
@@ -226,14 +256,17 @@ fn what_vmagent_sends_is_there_once_and_in_order() {
         eprintln!("SKIPPED: vmagent is not here (apt-get install victoria-metrics)");
         return;
     }
-    run(vmagent);
+    run(vmagent, "");
 }
 
-fn run(sender: Sender) {
+fn run(sender: Sender, database: &str) {
     let directory = tempfile::tempdir().unwrap();
     let binaries =
         Binaries { agent: PathBuf::new(), hub: env!("CARGO_BIN_EXE_holdfast-hub").into() };
-    let mut hub = Hub::start_apart(&binaries, directory.path(), SECRET).unwrap();
+    let environment = [("HOLDFAST_HUB_DATABASE_URL", database)];
+    let mut hub = Hub::start_apart_with(&binaries, directory.path(), SECRET, &environment).unwrap();
+    let data_dir = hub.data_dir().to_owned();
+    let home = Home { data_dir: &data_dir, database };
     let at = address(&hub);
     let relay = Relay::start(at);
     let page = Page::start();
@@ -259,10 +292,10 @@ fn run(sender: Sender) {
     page.await_more();
     page.is_gone.store(true, SeqCst);
     let gone_ms = millis(unix_now());
-    wait("the series ended", || has_ended(hub.data_dir()));
+    wait("the series ended", || has_ended(home));
     sender.stop().unwrap();
     hub.stop().unwrap();
     let (requests, bytes) = (relay.passed(), relay.bytes());
     println!("{requests} requests, {bytes} bytes, {again} samples came again");
-    check(hub.data_dir(), page.served.load(SeqCst), gone_ms);
+    check(home, page.served.load(SeqCst), gone_ms);
 }

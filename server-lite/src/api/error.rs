@@ -181,9 +181,6 @@ impl From<IngestError> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        if let StoreError::Unsupported(what) = error {
-            return Self::new(501, "not_implemented", what);
-        }
         tracing::error!(error = &error as &dyn std::error::Error, "store failed");
         // What exactly is wrong with the disk is for the log, not for whoever asks.
         let message = format!("the hub's store failed ({error}); its log says why");

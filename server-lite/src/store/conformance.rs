@@ -211,6 +211,7 @@ pub(crate) async fn run(store: &dyn Store) {
     labels::run(store).await;
     rollups::run(store).await;
     replay::run(store).await;
+    written::run(store).await;
     store.maintain(START_MS, Retention::all(Duration::from_secs(30 * 24 * 60 * 60))).await.unwrap();
 }
 

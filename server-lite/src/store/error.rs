@@ -71,9 +71,6 @@ pub enum StoreError {
     /// The database is none that this hub can use: what was found, and what would be right.
     #[error("{0}")]
     Unusable(String),
-    /// This kind of store doesn't do that: what it doesn't, and which one does.
-    #[error("{0}")]
-    Unsupported(&'static str),
     /// What was stored doesn't read back.
     #[error("damaged {what}: {detail}")]
     Damaged {

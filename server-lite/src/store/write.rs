@@ -12,12 +12,16 @@
 //! Series that share `job` and `instance` are what one [`Target`] has: an agent that isn't there. It has
 //! the bounds that an agent has, but it is no host, and [`super::Store::agents`] doesn't list it.
 
+mod parts;
+
 use std::{collections::HashMap, fmt};
 
 use sha2::{Digest as _, Sha256};
 use wire::{AgentId, MetricKind};
 
 use super::{INSTANCE_LABEL, JOB_LABEL};
+
+pub(crate) use parts::{Prepared, SeriesKey, TargetPart, key};
 
 /// Series with samples, and what is said about metrics. Made by [`WriteBatch::push`].
 #[derive(Clone, Debug, Default)]

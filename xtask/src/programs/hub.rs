@@ -51,7 +51,7 @@ impl Hub {
     /// # Errors
     /// When it doesn't come up; with the end of its log.
     pub fn start(binaries: &Binaries, directory: &Path, token: &str) -> Result<Self> {
-        Self::start_at(binaries, directory, token, [127, 0, 0, 1])
+        Self::start_at(binaries, directory, token, [127, 0, 0, 1], &[])
     }
 
     /// Starts a hub with more of its configuration: variables as its reference page names them.
@@ -64,11 +64,7 @@ impl Hub {
         token: &str,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut hub = Self::new(binaries, directory, token, [127, 0, 0, 1])?;
-        hub.environment =
-            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        hub.restart()?;
-        Ok(hub)
+        Self::start_at(binaries, directory, token, [127, 0, 0, 1], environment)
     }
 
     /// Starts a hub at an address of this process's own below 127.0.0.0/8. While a hub at 127.0.0.1 is
@@ -77,8 +73,22 @@ impl Hub {
     /// # Errors
     /// As [`Hub::start`].
     pub fn start_apart(binaries: &Binaries, directory: &Path, token: &str) -> Result<Self> {
+        Self::start_apart_with(binaries, directory, token, &[])
+    }
+
+    /// As [`Hub::start_apart`], with more of its configuration.
+    ///
+    /// # Errors
+    /// As [`Hub::start`].
+    pub fn start_apart_with(
+        binaries: &Binaries,
+        directory: &Path,
+        token: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let [_, high, middle, low] = std::process::id().to_be_bytes();
-        Self::start_at(binaries, directory, token, [127, high | 0x80, middle, low.clamp(1, 254)])
+        let address = [127, high | 0x80, middle, low.clamp(1, 254)];
+        Self::start_at(binaries, directory, token, address, environment)
     }
 
     fn start_at(
@@ -86,8 +96,11 @@ impl Hub {
         directory: &Path,
         token: &str,
         address: [u8; 4],
+        environment: &[(&str, &str)],
     ) -> Result<Self> {
         let mut hub = Self::new(binaries, directory, token, address)?;
+        hub.environment =
+            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         hub.restart()?;
         Ok(hub)
     }

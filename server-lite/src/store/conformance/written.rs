@@ -1,10 +1,15 @@
 //! Remote write: by labels alone, once, in any order, and the rest of what can't be stored.
 
+pub(crate) mod model;
+
+use std::time::Duration;
+
 use wire::MetricKind;
 
 use super::{EVER, FakeAgent, START_MS, schema, tick};
 use crate::store::{
-    Host, ReadRequest, Selector, Series, Store, WriteBatch, Written,
+    GapFilter, Host, IngestError, LedgerReason, ReadRequest, Retention, Selector, Series, Store,
+    WriteBatch, Written,
     write::{Reason, Refused, Target, WriteFamily},
 };
 
@@ -58,6 +63,7 @@ pub(crate) async fn run(store: &dyn Store) {
     another_value_is_refused_and_the_rest_is_stored(store).await;
     samples_come_in_any_order(store).await;
     a_target_is_no_agent(store).await;
+    an_agent_cannot_write_as_a_target(store).await;
     what_is_said_of_metrics_is_kept(store).await;
 }
 
@@ -182,4 +188,68 @@ async fn what_is_said_of_metrics_is_kept(store: &dyn Store) {
     check("w_told", &[Gauge]).await;
     send(store, &[("w_told", &[("n", "2")], &[(1, 1.0)])]).await;
     check("w_told", &[Gauge, Gauge]).await;
+}
+
+async fn an_agent_cannot_write_as_a_target(store: &dyn Store) {
+    send(store, &[("w_mine", &[("instance", "mine:1"), ("job", "x")], &[(1, 1.0)])]).await;
+    let schema = schema("w_mine", 1);
+    let mut agent = FakeAgent::new(20, 1, &[&schema]);
+    agent.header.agent_id = Target { job: "x", instance: "mine:1" }.id();
+    let refused = store.ingest(agent.batch(&[tick(1, &schema)])).await;
+    assert!(matches!(refused, Err(IngestError::Conflict { .. })), "{refused:?}");
+    agent.header.agent_id = Target { job: "x", instance: "mine:2" }.id();
+    agent.send(store, &[tick(1, &schema)]).await;
+    let target = batch(&[("w_mine", &[("instance", "mine:2"), ("job", "x")], &[(1, 1.0)])]);
+    let refused = store.write(target.into()).await;
+    assert!(matches!(refused, Err(IngestError::Conflict { .. })), "{refused:?}");
+}
+
+/// Of a store that takes two series of a target, and is empty.
+pub(crate) async fn too_many_series_are_refused_and_told(store: &dyn Store) {
+    let of = |n| [("instance", "a:1"), ("n", n)];
+    let (a, b, c) = (of("a"), of("b"), of("c"));
+    let sent: [Sent<'_>; 4] = [
+        ("limit", &a, &[(1, 1.0)]),
+        ("limit", &b, &[(1, 1.0)]),
+        ("limit", &c, &[(1, 1.0), (2, 1.0)]),
+        ("limit", &[("instance", "other:1")], &[(1, 1.0)]),
+    ];
+    for samples in [3, 0] {
+        let written = send(store, &sent).await;
+        assert_eq!((written.samples, written.duplicates), (samples, 3 - samples));
+        let refused = written.refused[0];
+        assert_eq!((refused.series, refused.reason), (2, Reason::SeriesLimit));
+        assert_eq!((refused.time_ms, refused.samples), (1, 2));
+    }
+    let filter = GapFilter { host: None, from_ms: 0, to_ms: i64::MAX, limit: 10 };
+    let gaps = store.gaps(filter).await.unwrap();
+    assert_eq!(gaps.len(), 1);
+    let found = (gaps[0].host.as_str(), gaps[0].reason, gaps[0].samples);
+    assert_eq!(found, ("a:1", LedgerReason::SeriesLimit, 4));
+    assert_eq!(store.stats().refused_samples, 4);
+}
+
+/// Old samples go, then their series, then their target. `settle` brings samples where they are looked for.
+pub(crate) async fn old_ones_go(store: &dyn Store, settle: impl AsyncFn()) {
+    let day_ms = 24 * 60 * 60 * 1_000;
+    let (gone, back): (&[_], &[_]) = (&[("instance", "gone:1")], &[("instance", "back:1")]);
+    send(store, &[("old", gone, &[(START_MS, 1.0)]), ("old", back, &[(START_MS, 1.0)])]).await;
+    settle().await;
+    let later = START_MS + 20 * day_ms;
+    let mut again = batch(&[("old", back, &[(later, 2.0)])]);
+    again.received_ms = later;
+    store.write(again.into()).await.unwrap();
+    // What came back hasn't settled. Samples go in the round after the one that makes their rollups, or
+    // later.
+    for round in 1..=3 {
+        let keep = Retention::all(Duration::from_secs(10 * 24 * 60 * 60));
+        store.maintain(later + round, keep).await.unwrap();
+    }
+    let left = found(store, "old").await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].1, [(later, 2.0_f64.to_bits())]);
+    // A target that has gone comes again as a new one.
+    let written = send(store, &[("old", gone, &[(START_MS, 1.0)])]).await;
+    assert_eq!((written.samples, written.duplicates), (1, 0));
+    assert_eq!(found(store, "old").await.len(), 2);
 }

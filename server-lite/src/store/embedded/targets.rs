@@ -1,43 +1,21 @@
 //! What the writer remembers of a target's series, so that a sample of one that is known is stored without
 //! reading: its id, by a key made of its labels, and a time that no sample of it is later than.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState},
-    sync::LazyLock,
-};
+use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use wire::MetricKind;
 
 use super::{head, registry::place_of, select::labels_of};
-use crate::store::{rows::kind_of, write::Target};
-
-/// What a series is known by: two keyed hashes of its labels. Whoever doesn't know the keys, which are
-/// drawn once a process, can't make two series that share it; by chance it takes 2^64 series.
-pub(crate) type Key = u128;
-
-static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
-
-/// The key of a series, its labels in the order of their names.
-pub(crate) fn key<'a>(metric: &str, labels: impl Iterator<Item = (&'a str, &'a str)>) -> Key {
-    let [mut first, mut second] = KEYS.each_ref().map(RandomState::build_hasher);
-    let mut put = |text: &str| {
-        text.hash(&mut first);
-        text.hash(&mut second);
-    };
-    put(metric);
-    for (name, value) in labels {
-        put(name);
-        put(value);
-    }
-    u128::from(first.finish()) << 64 | u128::from(second.finish())
-}
+use crate::store::{
+    rows::kind_of,
+    write::{SeriesKey, Target, key},
+};
 
 /// The series of a target, by their keys.
 #[derive(Debug, Default)]
 pub(crate) struct TargetState {
-    pub(crate) series: HashMap<Key, Known>,
+    pub(crate) series: HashMap<SeriesKey, Known>,
 }
 
 /// A series.
@@ -122,25 +100,4 @@ fn last_of_group(connection: &Connection, group: i64) -> rusqlite::Result<i64> {
         .prepare_cached("SELECT max(max_ms) FROM blocks INDEXED BY blocks_by_time WHERE grp = ?1")?
         .query_row([group], |row| row.get(0))?;
     Ok(found.unwrap_or(i64::MIN))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_of_all_labels() {
-        let check =
-            |metric, labels: &[(&'static str, &'static str)]| key(metric, labels.iter().copied());
-        let one = check("up", &[("a", "b"), ("c", "d")]);
-        assert_eq!(one, check("up", &[("a", "b"), ("c", "d")]));
-        for other in [
-            check("up", &[("a", "b")]),
-            check("up", &[("ab", ""), ("c", "d")]),
-            check("upa", &[("", "b"), ("c", "d")]),
-            check("up", &[("a", "bc"), ("", "d")]),
-        ] {
-            assert_ne!(one, other);
-        }
-    }
 }

@@ -52,11 +52,6 @@ fn rollups_answer_when_samples_have_gone() {
 }
 
 #[test]
-fn conforms_for_what_comes_by_remote_write() {
-    with_store(|_directory, store| async move { conformance::written::run(&store).await });
-}
-
-#[test]
 fn conforms_when_reopened_and_sealed_between() {
     with_store(|directory, store| async move {
         let schema = schema("cut", 70);

@@ -1,8 +1,6 @@
 //! Stores what came by remote write, in the transaction it is given: for each target one row of its head,
 //! of what is new. What is there already isn't stored again, and what contradicts it is refused.
 
-use std::sync::Arc;
-
 use rusqlite::Connection;
 use wire::{MetricKind, StreamId};
 
@@ -15,7 +13,7 @@ use super::{
     ledger,
     registry::{self, Registration, day_of},
     seal,
-    targets::{self, Key, Known, TargetState},
+    targets::{Known, TargetState},
     writer::Writing,
     written,
 };
@@ -23,48 +21,13 @@ use crate::store::{
     IngestError, Written,
     holes::Seqs,
     rows,
-    write::{Reason, Target, WriteBatch, WriteSeries},
+    write::{Reason, SeriesKey, TargetPart, WriteBatch, WriteSeries},
 };
+
+pub(super) use crate::store::write::Prepared;
 
 /// What groups of series have as their collector.
 const COLLECTOR: &str = "remote_write";
-
-/// A batch, with what can be known of it before it is the writer's turn.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    batch: Arc<WriteBatch>,
-    targets: Vec<TargetPart>,
-}
-
-/// What a batch has of one target.
-#[derive(Debug)]
-struct TargetPart {
-    job: String,
-    instance: String,
-    /// Places of its series in the batch, and their keys.
-    series: Vec<(usize, Key)>,
-}
-
-impl From<Arc<WriteBatch>> for Prepared {
-    fn from(batch: Arc<WriteBatch>) -> Self {
-        let key =
-            |at: usize| batch.series(at).map(|one| (at, targets::key(one.metric(), one.labels())));
-        let parts = batch.by_target().into_iter().map(|(target, places)| TargetPart {
-            job: target.job.to_owned(),
-            instance: target.instance.to_owned(),
-            series: places.into_iter().filter_map(key).collect(),
-        });
-        let targets = parts.collect();
-        Self { batch, targets }
-    }
-}
-
-impl Prepared {
-    /// Samples in it: what it costs to write.
-    pub(crate) fn samples(&self) -> usize {
-        self.batch.samples()
-    }
-}
 
 /// A sample on its way into the head.
 #[derive(Clone, Copy, Debug)]
@@ -114,11 +77,11 @@ fn store_part(
 ) -> Result<(), IngestError> {
     let Writing { connection, catalog, after } = writing;
     let (connection, failed) = (*connection, || database("store written samples"));
-    let target = Target { job: &part.job, instance: &part.instance };
+    let target = part.target();
     let (agent, families, is_new) =
         catalog.target(connection, target, batch.received_ms).map_err(database("read target"))?;
     after.tally.targets += u64::from(is_new);
-    let stream_id = StreamId::from_bytes(*target.id().as_bytes());
+    let stream_id = StreamId::from_bytes(*part.id.as_bytes());
     if agent.target.is_none() {
         let reason = format!("an agent has the identity of {target:?}");
         return Err(IngestError::Conflict { seq: 0, reason });
@@ -210,7 +173,7 @@ impl<'a> Resolving<'a> {
     fn known(
         &mut self,
         target: &mut TargetState,
-        key: Key,
+        key: SeriesKey,
         series: &WriteSeries<'_>,
     ) -> rusqlite::Result<Option<Known>> {
         let day = day_of(self.batch.received_ms);

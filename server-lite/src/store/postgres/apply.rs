@@ -51,6 +51,8 @@ pub(crate) struct Batch {
     pub(crate) samples: u64,
     /// Series registered.
     pub(crate) series: u64,
+    /// Targets that are new.
+    pub(crate) targets: u64,
 }
 
 /// A tick and its samples.

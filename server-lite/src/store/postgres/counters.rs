@@ -15,6 +15,7 @@ pub(crate) struct Counters {
     pub(crate) failures: Count,
     pub(crate) queued: Count,
     pub(crate) agents: Count,
+    pub(crate) targets: Count,
     pub(crate) series: Count,
     refused_samples: Count,
     pub(crate) disk_bytes: Count,
@@ -27,6 +28,7 @@ impl Counters {
     pub(crate) fn count(&self, batch: &Batch) {
         self.refused_samples.add(batch.refused);
         self.series.add(batch.series);
+        self.targets.add(batch.targets);
     }
 
     /// The figures now.
@@ -38,6 +40,7 @@ impl Counters {
             failures: self.failures.get(),
             queued: self.queued.get(),
             agents: self.agents.get(),
+            targets: self.targets.get(),
             series: self.series.get(),
             refused_samples: self.refused_samples.get(),
             disk_bytes: self.disk_bytes.get(),

@@ -79,7 +79,7 @@ fn stored(row: &Row) -> Result<Stored, StoreError> {
     })
 }
 
-/// Looks at every sample of every agent.
+/// Looks at every sample of every agent, and then of every target of remote write.
 ///
 /// # Errors
 /// [`StoreError`] when the store can't be read.
@@ -87,8 +87,10 @@ pub async fn audit(url: &str) -> Result<Vec<Audit>, StoreError> {
     let pool = pool(&address::read(url).map_err(unusable)?, Purpose::Keep, 1)?;
     let client = get(&pool).await?;
     let mut audits = Vec::new();
-    for agent in select::agents(&client).await? {
-        audits.push(audit_agent(&client, &agent).await?);
+    for targets in [false, true] {
+        for agent in select::senders(&client, targets).await? {
+            audits.push(audit_agent(&client, &agent).await?);
+        }
     }
     Ok(audits)
 }

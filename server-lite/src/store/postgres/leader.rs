@@ -82,9 +82,9 @@ impl Leader {
 
     /// What metrics say of the whole database.
     async fn measure(&self) {
-        let sql = "SELECT (SELECT count(*) FROM agents), \
-                   (SELECT coalesce(sum(series), 0)::bigint FROM agents), \
-                   pg_database_size(current_database())";
+        let sql = "SELECT count(*) FILTER (WHERE job IS NULL), \
+                   count(*) FILTER (WHERE job IS NOT NULL), coalesce(sum(series), 0)::bigint, \
+                   pg_database_size(current_database()) FROM agents";
         let Some(client) = &self.holds else {
             let Ok(client) = get(&self.pool).await else { return };
             return self.note(client.query_one(sql, &[]).await);
@@ -96,7 +96,8 @@ impl Leader {
         let Ok(row) = row else { return };
         let figure = |at| row.get::<_, i64>(at).cast_unsigned();
         self.counters.agents.set(figure(0));
-        self.counters.series.set(figure(1));
-        self.counters.disk_bytes.set(figure(2));
+        self.counters.targets.set(figure(1));
+        self.counters.series.set(figure(2));
+        self.counters.disk_bytes.set(figure(3));
     }
 }

@@ -17,11 +17,14 @@ struct Migration {
 }
 
 /// The first brings version 1, and so on.
-const MIGRATIONS: &[Migration] = &[Migration {
-    all: include_str!("migrations/0001-begin.sql"),
-    partitions: include_str!("migrations/0001-partitions.sql"),
-    hypertable: include_str!("migrations/0001-hypertable.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        all: include_str!("migrations/0001-begin.sql"),
+        partitions: include_str!("migrations/0001-partitions.sql"),
+        hypertable: include_str!("migrations/0001-hypertable.sql"),
+    },
+    Migration { all: include_str!("migrations/0002-targets.sql"), partitions: "", hypertable: "" },
+];
 
 /// How samples lie; decided when the tables are made, and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

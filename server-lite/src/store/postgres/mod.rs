@@ -10,13 +10,16 @@
 //! the same. One hub leads: it keeps house.
 //!
 //! - `address`, `tls`, `connect`: where the database is, and what kind it is. `migrate`: its tables.
-//! - `writer`: groups of requests. `apply`: what one changes. `flush`: how it is written. `state`: what is
-//!   remembered of agents. `series`, `schemas`, `sums`, `ledger`: parts of that. `days`: partitions.
+//! - `writer`: groups of requests. `records`, `apply`: what an agent's change. `flush`: how it is written.
+//!   `fault`: why it isn't. `state`: what is remembered of agents. `series`, `schemas`, `sums`, `ledger`:
+//!   parts of that. `days`: partitions.
+//! - `written`: what a remote write changes. `targets`, `resolve`, `held`, `families`: whose it is, which
+//!   series, what is there already, what is said of metrics.
 //! - `read`, `select`: queries. `retain`: what goes when it is old. `leader`: which hub does that.
 //! - `doctor`: for whoever runs a hub.
 //! - `inspect`: the store as it lies there, for drills.
 //!
-//! Samples without an agent (remote write) are refused. Rollups are reckoned from samples when they are asked for, and nothing is kept longer than these.
+//! Rollups are reckoned from samples when they are asked for, and nothing is kept longer than these.
 //!
 //! A database that goes away fails what is under way, and no more: every call asks for a connection anew.
 
@@ -27,22 +30,29 @@ mod connect;
 mod counters;
 mod days;
 mod doctor;
+mod families;
+mod fault;
 mod flush;
+mod held;
 pub mod inspect;
 mod leader;
 mod ledger;
 mod migrate;
 mod read;
+mod records;
+mod resolve;
 mod retain;
 mod schemas;
 mod select;
 mod series;
 mod state;
 mod sums;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod writer;
+mod written;
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
@@ -59,11 +69,14 @@ use self::{
     connect::{Purpose, Server, database, get, pool},
     counters::Counters,
     days::Days,
+    families::Families,
     leader::Leader,
     migrate::{Layout, Migrated},
+    records::Records,
     retain::House,
     state::Known,
-    writer::{Job, QUEUE_MAX, Writer},
+    writer::{Job, QUEUE_MAX, Work, Writer},
+    written::Writes,
 };
 use super::{
     Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
@@ -76,9 +89,6 @@ const READERS_APART: usize = 2;
 const BESIDE: usize = 2;
 /// Chunks that may wait for whoever reads them.
 const CHUNKS_QUEUED: usize = 64;
-/// What is said to who sends by remote write.
-const NO_REMOTE_WRITE: &str = "this hub's store is PostgreSQL, which takes records of agents only: \
-                               send to a hub whose `database.url` is empty";
 
 /// How a database is used.
 #[derive(Clone, Debug)]
@@ -156,7 +166,9 @@ pub struct Postgres {
 
 /// What ends when the store is closed.
 struct Running {
-    queues: Vec<mpsc::Sender<Job>>,
+    queues: Vec<mpsc::Sender<Job<Records>>>,
+    /// Of remote write: one request has series of many targets, so there is one writer for all.
+    written: mpsc::Sender<Job<Writes>>,
     writers: Vec<JoinHandle<()>>,
     leader: JoinHandle<()>,
 }
@@ -173,24 +185,20 @@ impl Postgres {
         say(&server, migrated);
         let counters = Arc::new(Counters::default());
         let days = Arc::new(Days::new(migrated.layout));
-        let write = pool(&address, Purpose::Write, options.writers.max(1) + 1)?;
+        let write = pool(&address, Purpose::Write, options.writers.max(1) + 2)?;
         let lead = pool(&address, Purpose::Write, 1)?;
         let mut leader = Leader::new(lead.clone(), Arc::clone(&counters));
         leader.round().await;
         let (mut queues, mut writers) = (Vec::new(), Vec::new());
+        let begin = Begin { pool: &write, days: &days, counters: &counters };
+        let series_max = options.series_per_agent;
         for _ in 0..options.writers.max(1) {
-            let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-            let writer = Writer {
-                pool: write.clone(),
-                days: Arc::clone(&days),
-                counters: Arc::clone(&counters),
-                series_max: options.series_per_agent,
-                known: Known::default(),
-                is_failing: false,
-            };
+            let (queue, writer) = begin.writer(Records { series_max });
             queues.push(queue);
-            writers.push(tokio::spawn(writer.run(jobs)));
+            writers.push(writer);
         }
+        let (written, writer) = begin.writer(Writes { series_max, families: Families::default() });
+        writers.push(writer);
         let leader = tokio::spawn(leader.run());
         Ok(Self {
             queries: View { pool: pool(&address, Purpose::Read, options.readers)? },
@@ -200,19 +208,34 @@ impl Postgres {
             beside,
             write,
             lead,
-            running: Mutex::new(Some(Running { queues, writers, leader })),
+            running: Mutex::new(Some(Running { queues, written, writers, leader })),
         })
     }
 
-    fn queue(&self, batch: IngestBatch) -> Result<oneshot::Receiver<Answer>, IngestError> {
+    fn queue(&self, batch: IngestBatch) -> Result<Waiting<Ingested>, IngestError> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let running = running.as_ref().ok_or(StoreError::Closed)?;
         let agent = batch.request.header.agent_id;
         let hash = crc32c::crc32c(agent.as_bytes()) as usize;
         let queue = &running.queues[hash % running.queues.len()];
+        self.put(queue, batch.into())
+    }
+
+    fn queue_written(&self, batch: Arc<WriteBatch>) -> Result<Waiting<Written>, IngestError> {
+        let prepared = batch.into();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = running.as_ref().ok_or(StoreError::Closed)?;
+        self.put(&running.written, prepared)
+    }
+
+    fn put<W: Work>(
+        &self,
+        queue: &mpsc::Sender<Job<W>>,
+        request: W::Request,
+    ) -> Result<Waiting<W::Answer>, IngestError> {
         let (answer, answered) = oneshot::channel();
         self.counters.queued.add(1);
-        queue.try_send(Job { requested: batch.into(), answer }).map_err(|refused| {
+        queue.try_send(Job { request, answer }).map_err(|refused| {
             self.counters.queued.sub(1);
             match refused {
                 mpsc::error::TrySendError::Full(_) => {
@@ -235,7 +258,29 @@ impl Postgres {
     }
 }
 
-type Answer = Result<Ingested, IngestError>;
+type Waiting<A> = oneshot::Receiver<Result<A, IngestError>>;
+
+/// What writers begin with.
+struct Begin<'a> {
+    pool: &'a Pool,
+    days: &'a Arc<Days>,
+    counters: &'a Arc<Counters>,
+}
+
+impl Begin<'_> {
+    fn writer<W: Work>(&self, work: W) -> (mpsc::Sender<Job<W>>, JoinHandle<()>) {
+        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let writer = Writer {
+            work,
+            pool: self.pool.clone(),
+            days: Arc::clone(self.days),
+            counters: Arc::clone(self.counters),
+            known: Known::default(),
+            is_failing: false,
+        };
+        (queue, tokio::spawn(writer.run(jobs)))
+    }
+}
 
 /// Which features of the database are used.
 fn say(server: &Server, Migrated { from, to, layout }: Migrated) {
@@ -325,15 +370,18 @@ impl Store for Postgres {
         Arc::clone(&self.apart) as _
     }
 
-    fn ingest(&self, batch: IngestBatch) -> BoxFuture<'_, Answer> {
+    fn ingest(&self, batch: IngestBatch) -> BoxFuture<'_, Result<Ingested, IngestError>> {
         Box::pin(async move {
             let answered = self.queue(batch)?;
             answered.await.unwrap_or(Err(StoreError::Closed.into()))
         })
     }
 
-    fn write(&self, _batch: Arc<WriteBatch>) -> BoxFuture<'_, Result<Written, IngestError>> {
-        Box::pin(async { Err(StoreError::Unsupported(NO_REMOTE_WRITE).into()) })
+    fn write(&self, batch: Arc<WriteBatch>) -> BoxFuture<'_, Result<Written, IngestError>> {
+        Box::pin(async move {
+            let answered = self.queue_written(batch)?;
+            answered.await.unwrap_or(Err(StoreError::Closed.into()))
+        })
     }
 
     fn note_seen(&self, seen: Vec<Seen>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -379,8 +427,8 @@ impl Store for Postgres {
     fn close(&self) -> BoxFuture<'_, ()> {
         let running = self.stop();
         Box::pin(async move {
-            let Some(Running { queues, writers, leader: _ }) = running else { return };
-            drop(queues);
+            let Some(Running { queues, written, writers, leader: _ }) = running else { return };
+            drop((queues, written));
             for writer in writers {
                 if let Err(error) = writer.await {
                     tracing::error!(%error, "a writer of the store ended early");

@@ -12,7 +12,9 @@ use super::{
     change::Change,
     connect::{database, get},
     days::{self, DAY_MS},
+    families,
     migrate::Layout,
+    targets,
 };
 use crate::store::StoreError;
 
@@ -54,6 +56,9 @@ impl House {
             return Ok(());
         }
         drop_series(&mut client, cutoff_ms).await.map_err(database("drop old series"))?;
+        targets::drop_empty(&mut client).await.map_err(database("drop old targets"))?;
+        let families = families::drop_unsaid(&client, cutoff_ms).await;
+        families.map_err(database("drop what was said of metrics"))?;
         self.series_due_ms.store(now_ms.saturating_add(SERIES_EVERY_MS), Relaxed);
         Ok(())
     }
@@ -132,11 +137,15 @@ async fn drop_series_of(
     let change = Change::begin(client).await?;
     change.query("SELECT id FROM agents WHERE id = $1 FOR NO KEY UPDATE", &[&agent]).await?;
     let schemas = "DELETE FROM schemas WHERE agent = $1 AND used_ms < $2";
-    change.execute(schemas, &[&agent, &cutoff_ms]).await?;
+    let schemas = change.execute(schemas, &[&agent, &cutoff_ms]).await?;
     let series = "DELETE FROM series s WHERE agent = $1 AND id NOT IN (SELECT unnest(series) \
         FROM schemas WHERE agent = $1) AND NOT EXISTS (SELECT FROM samples WHERE series = s.id) \
         AND NOT EXISTS (SELECT FROM stray_samples WHERE series = s.id)";
-    change.execute(series, &[&agent]).await?;
+    let series = change.execute(series, &[&agent]).await?;
+    if schemas + series == 0 {
+        // No schema names the series of a target: most have samples.
+        return Ok(());
+    }
     let count = "UPDATE agents SET changed = changed + 1, series = (SELECT count(*) FROM series \
         WHERE agent = $1) WHERE id = $1";
     change.execute(count, &[&agent]).await?;

@@ -18,14 +18,19 @@ use crate::store::{
 
 /// Every agent, by name of host.
 pub(crate) async fn agents(client: &Client) -> Result<Vec<Agent>, StoreError> {
+    senders(client, false).await
+}
+
+/// Every agent, or every target of remote write, by name of host.
+pub(crate) async fn senders(client: &Client, targets: bool) -> Result<Vec<Agent>, StoreError> {
     let mut streams = HashMap::<i64, Vec<StreamState>>::new();
     // One statement: what another hub commits meanwhile is in all of it or in nothing.
     let rows = client
         .query(
             "SELECT a.id, a.uuid, a.hostname, a.version, a.first_seen_ms, a.last_seen_ms, a.series, \
              s.uuid, s.acked_seq, s.last_tick_ms FROM agents a LEFT JOIN streams s ON s.agent = a.id \
-             ORDER BY a.hostname COLLATE \"C\", a.uuid, s.last_write_ms, s.id",
-            &[],
+             WHERE (a.job IS NOT NULL) = $1 ORDER BY a.hostname COLLATE \"C\", a.uuid, s.last_write_ms, s.id",
+            &[&targets],
         )
         .await
         .map_err(database("read agents"))?;
@@ -106,7 +111,7 @@ pub(crate) async fn series(
     let conditions =
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
     let select = format!(
-        "SELECT s.id, a.uuid, a.hostname, s.name, s.kind, s.labels FROM agents a \
+        "SELECT s.id, a.uuid, a.hostname, s.name, s.kind, s.labels, a.job IS NOT NULL FROM agents a \
          JOIN series s ON s.agent = a.id WHERE {conditions} \
          ORDER BY a.hostname COLLATE \"C\", a.uuid, s.name COLLATE \"C\", s.labels COLLATE \"C\""
     );
@@ -128,7 +133,7 @@ pub(crate) async fn series(
             metric: row.get(3),
             kind: kind_of(row.get::<_, i16>(4).into()),
             labels,
-            is_written: false,
+            is_written: row.get(6),
         };
         if selector.fits(&series) {
             found.push(series);

@@ -6,25 +6,64 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use wire::EncodedSchema;
+use wire::{EncodedSchema, MetricKind};
 
 use super::{
-    change::Change,
+    change::{Change, Values},
     state::{AgentState, SchemaState, text},
 };
 use crate::store::rows::{canonical, kind_number};
 
 /// What a series is found by: a hash of its name and labels.
-type Key = [u8; 16];
+pub(crate) type Key = [u8; 16];
 
-/// A series as a schema names it.
-struct Named {
-    key: Key,
+/// A series as its sender names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    /// What it is found by.
+    pub(crate) key: Key,
     name: String,
     labels: String,
-    kind: i16,
-    help: String,
+    /// What its values mean, and what they count.
+    pub(crate) kind: i16,
+    pub(crate) help: String,
 }
+
+impl Named {
+    /// Of a metric, with these labels.
+    pub(crate) fn new<'a>(
+        metric: &str,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        kind: MetricKind,
+        help: &str,
+    ) -> Self {
+        let labels = canonical(labels);
+        let mut hash = Sha256::new_with_prefix(metric.as_bytes());
+        hash.update([0]);
+        hash.update(labels.as_bytes());
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash.finalize()[..16]);
+        Self { key, name: text(metric), labels, kind: small(kind), help: text(help) }
+    }
+}
+
+/// A kind as a column has it.
+pub(crate) const fn small(kind: MetricKind) -> i16 {
+    // Small numbers.
+    kind_number(kind) as i16
+}
+
+/// A series that is there, of some agent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    /// Its row.
+    pub(crate) id: i64,
+    /// What its values mean.
+    pub(crate) kind: i16,
+}
+
+/// Series by their agents' rows and their keys.
+pub(crate) type AllFound = HashMap<(i64, Key), Found>;
 
 /// Registers schemas, and of their series those that the agent didn't have, up to `most` together.
 pub(crate) async fn register(
@@ -38,21 +77,22 @@ pub(crate) async fn register(
         return Ok(());
     }
     let named: Vec<Vec<Named>> = schemas.iter().map(|schema| named(schema)).collect();
-    let mut ids = known(transaction, agent.row, named.iter().flatten()).await?;
+    let all: Vec<(i64, &Named)> = named.iter().flatten().map(|one| (agent.row, one)).collect();
+    let mut found = find(transaction, &all).await?;
     let (mut new, mut seen) = (Vec::new(), HashSet::new());
     let room = usize::try_from(most.saturating_sub(agent.series)).unwrap_or(usize::MAX);
-    for one in named.iter().flatten() {
-        if new.len() < room && !ids.contains_key(&one.key) && seen.insert(one.key) {
-            new.push(one);
+    for (row, one) in all {
+        if new.len() < room && !found.contains_key(&(row, one.key)) && seen.insert(one.key) {
+            new.push((row, one));
         }
     }
-    ids.extend(insert(transaction, agent.row, &new).await?);
+    found.extend(insert(transaction, &new).await?);
     agent.series += new.len() as u64;
     agent.is_changed = true;
     for (schema, named) in schemas.iter().zip(&named) {
         let mut seen = HashSet::new();
-        let series = named.iter().map(|one| match ids.get(&one.key) {
-            Some(id) if seen.insert(*id) => *id,
+        let series = named.iter().map(|one| match found.get(&(agent.row, one.key)) {
+            Some(Found { id, .. }) if seen.insert(*id) => *id,
             _ => 0,
         });
         let series: Vec<i64> = series.collect();
@@ -68,55 +108,55 @@ pub(crate) async fn register(
 
 fn named(schema: &EncodedSchema) -> Vec<Named> {
     let series = schema.schema.iter().map(|(family, labels)| {
-        let labels = canonical(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        let mut hash = Sha256::new_with_prefix(family.name.as_bytes());
-        hash.update([0]);
-        hash.update(labels.as_bytes());
-        let mut key = [0; 16];
-        key.copy_from_slice(&hash.finalize()[..16]);
-        // Small numbers.
-        let kind = kind_number(family.kind) as i16;
-        Named { key, name: text(&family.name), labels, kind, help: text(&family.help) }
+        let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        Named::new(&family.name, labels, family.kind, &family.help)
     });
     series.collect()
 }
 
-async fn known(
+/// Those that are there, of some agents' rows.
+pub(crate) async fn find(
     transaction: &Change<'_>,
-    agent: i64,
-    named: impl Iterator<Item = &Named>,
-) -> Result<HashMap<Key, i64>, tokio_postgres::Error> {
-    let keys: Vec<&[u8]> = named.map(|one| one.key.as_slice()).collect();
-    let find = "SELECT key, id FROM series WHERE agent = $1 AND key = ANY($2)";
-    ids(&transaction.query(find, &[&agent, &keys]).await?)
+    named: &[(i64, &Named)],
+) -> Result<AllFound, tokio_postgres::Error> {
+    if named.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let agents: Vec<i64> = named.iter().map(|(agent, _)| *agent).collect();
+    let keys: Vec<&[u8]> = named.iter().map(|(_, one)| one.key.as_slice()).collect();
+    let find = "SELECT s.agent, s.key, s.id, s.kind FROM unnest($1::bigint[], $2::bytea[]) \
+                AS n (agent, key) JOIN series s ON s.agent = n.agent AND s.key = n.key";
+    all_found(&transaction.query(find, &[&agents, &keys]).await?)
 }
 
-async fn insert(
+/// Adds series that aren't there; none may be named twice.
+pub(crate) async fn insert(
     transaction: &Change<'_>,
-    agent: i64,
-    new: &[&Named],
-) -> Result<HashMap<Key, i64>, tokio_postgres::Error> {
+    new: &[(i64, &Named)],
+) -> Result<AllFound, tokio_postgres::Error> {
     if new.is_empty() {
         return Ok(HashMap::new());
     }
-    let keys: Vec<&[u8]> = new.iter().map(|one| one.key.as_slice()).collect();
-    let names: Vec<&str> = new.iter().map(|one| one.name.as_str()).collect();
-    let labels: Vec<&str> = new.iter().map(|one| one.labels.as_str()).collect();
-    let kinds: Vec<i16> = new.iter().map(|one| one.kind).collect();
-    let helps: Vec<&str> = new.iter().map(|one| one.help.as_str()).collect();
-    let insert = "INSERT INTO series (agent, key, name, labels, kind, help) SELECT $1, * FROM \
-                  unnest($2::bytea[], $3::text[], $4::text[], $5::smallint[], $6::text[]) \
-                  RETURNING key, id";
-    ids(&transaction.query(insert, &[&agent, &keys, &names, &labels, &kinds, &helps]).await?)
+    let agents: Vec<i64> = new.iter().map(|(agent, _)| *agent).collect();
+    let keys: Vec<&[u8]> = new.iter().map(|(_, one)| one.key.as_slice()).collect();
+    let names: Vec<&str> = new.iter().map(|(_, one)| one.name.as_str()).collect();
+    let labels: Vec<&str> = new.iter().map(|(_, one)| one.labels.as_str()).collect();
+    let kinds: Vec<i16> = new.iter().map(|(_, one)| one.kind).collect();
+    let helps: Vec<&str> = new.iter().map(|(_, one)| one.help.as_str()).collect();
+    let insert = "INSERT INTO series (agent, key, name, labels, kind, help) SELECT * FROM \
+                  unnest($1::bigint[], $2::bytea[], $3::text[], $4::text[], $5::smallint[], \
+                  $6::text[]) RETURNING agent, key, id, kind";
+    let values: Values<'_> = &[&agents, &keys, &names, &labels, &kinds, &helps];
+    all_found(&transaction.query(insert, values).await?)
 }
 
-fn ids(rows: &[tokio_postgres::Row]) -> Result<HashMap<Key, i64>, tokio_postgres::Error> {
-    let id = |row: &tokio_postgres::Row| {
+fn all_found(rows: &[tokio_postgres::Row]) -> Result<AllFound, tokio_postgres::Error> {
+    let found = |row: &tokio_postgres::Row| {
         let mut key = [0; 16];
-        let found: &[u8] = row.try_get(0)?;
-        let length = found.len().min(key.len());
-        key[..length].copy_from_slice(&found[..length]);
-        Ok((key, row.try_get(1)?))
+        let bytes: &[u8] = row.try_get(1)?;
+        let length = bytes.len().min(key.len());
+        key[..length].copy_from_slice(&bytes[..length]);
+        Ok(((row.try_get(0)?, key), Found { id: row.try_get(2)?, kind: row.try_get(3)? }))
     };
-    rows.iter().map(id).collect()
+    rows.iter().map(found).collect()
 }

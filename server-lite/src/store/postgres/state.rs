@@ -14,11 +14,13 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 use wire::{AgentId, SchemaId, StreamId};
 
-use super::change::Change;
+use super::{change::Change, targets::TargetState};
 use crate::store::sums::Sums;
 
 /// Agents remembered by one writer; beyond that all are forgotten at once.
 const AGENTS_MAX: usize = 20_000;
+/// The same for series of targets.
+const SERIES_MAX: usize = 2_000_000;
 
 /// An agent.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub(crate) struct AgentState {
     pub(crate) schemas: HashMap<SchemaId, SchemaState>,
     /// Its streams.
     pub(crate) streams: HashMap<StreamId, StreamState>,
+    /// Its series, if it is a target of remote write.
+    pub(crate) target: Option<TargetState>,
     /// Rows of streams that are to be written.
     pub(crate) touched: HashSet<i64>,
     /// Whether the transaction has changed anything of it.
@@ -79,24 +83,41 @@ impl SchemaState {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     agents: HashMap<AgentId, AgentState>,
+    /// Series of targets among them.
+    series: usize,
     came: HashMap<AgentId, u64>,
     /// No number that isn't in `came` is higher.
     came_others: u64,
 }
 
 impl Known {
-    /// Takes out what is remembered of an agent, if it still holds. It is put back when what is made of it
-    /// is committed.
-    pub(crate) fn take(&mut self, agent: AgentId, changed: i64) -> Option<AgentState> {
-        self.agents.remove(&agent).filter(|state| state.changed == changed)
+    /// Takes out what is remembered of agents that are locked, if it still holds; the others are to be
+    /// loaded. It is put back when what is made of it is committed.
+    pub(crate) fn take_all(
+        &mut self,
+        rows: Vec<AgentRow>,
+    ) -> (HashMap<AgentId, AgentState>, Vec<AgentRow>) {
+        let (mut agents, mut unknown) = (HashMap::new(), Vec::new());
+        for row in rows {
+            let known = self.agents.remove(&row.agent);
+            self.series -= known.as_ref().map_or(0, AgentState::remembered);
+            match known.filter(|state| (state.row, state.changed) == (row.row, row.changed)) {
+                Some(state) => drop(agents.insert(row.agent, state)),
+                None => unknown.push(row),
+            }
+        }
+        (agents, unknown)
     }
 
     /// Remembers what is committed.
     pub(crate) fn put(&mut self, agent: AgentId, state: AgentState) {
-        if self.agents.len() >= AGENTS_MAX {
+        if self.agents.len() >= AGENTS_MAX || self.series >= SERIES_MAX {
             self.agents.clear();
+            self.series = 0;
         }
-        self.agents.insert(agent, state);
+        self.series += state.remembered();
+        let before = self.agents.insert(agent, state);
+        self.series -= before.as_ref().map_or(0, AgentState::remembered);
     }
 
     /// A request of that number brings something that may be stored, or comes after something that
@@ -129,6 +150,7 @@ pub(crate) struct AgentRow {
     hostname: String,
     version: String,
     series: u64,
+    is_target: bool,
 }
 
 /// Locks the rows of agents, in an order that is the same in every hub. Those that aren't there are left
@@ -140,7 +162,7 @@ pub(crate) async fn lock(
     let uuids: Vec<Uuid> = agents.iter().map(|agent| uuid_of(agent.as_bytes())).collect();
     let rows = transaction
         .query(
-            "SELECT uuid, id, changed, hostname, version, series FROM agents \
+            "SELECT uuid, id, changed, hostname, version, series, job IS NOT NULL FROM agents \
              WHERE uuid = ANY($1) ORDER BY uuid FOR NO KEY UPDATE",
             &[&uuids],
         )
@@ -152,6 +174,7 @@ pub(crate) async fn lock(
         hostname: row.get(3),
         version: row.get(4),
         series: row.get::<_, i64>(5).cast_unsigned(),
+        is_target: row.get(6),
     };
     Ok(rows.iter().map(row).collect())
 }
@@ -161,6 +184,9 @@ pub(crate) async fn load(
     transaction: &Change<'_>,
     agents: &[AgentRow],
 ) -> Result<HashMap<AgentId, AgentState>, tokio_postgres::Error> {
+    if agents.is_empty() {
+        return Ok(HashMap::new());
+    }
     let mut by_row: HashMap<i64, (AgentId, AgentState)> = agents
         .iter()
         .map(|agent| {
@@ -172,6 +198,7 @@ pub(crate) async fn load(
                 series: agent.series,
                 schemas: HashMap::new(),
                 streams: HashMap::new(),
+                target: agent.is_target.then(TargetState::default),
                 touched: HashSet::new(),
                 is_changed: false,
             };
@@ -217,6 +244,11 @@ pub(crate) fn text(text: &str) -> String {
 }
 
 impl AgentState {
+    /// Series of it that are remembered one by one.
+    fn remembered(&self) -> usize {
+        self.target.as_ref().map_or(0, |target| target.series.len())
+    }
+
     /// Adds a stream, to be written: with `acked_seq`, since it may begin anywhere.
     pub(crate) fn insert_stream(&mut self, name: StreamId, row: i64, acked_seq: u64) {
         let stream = StreamState {

@@ -3,11 +3,11 @@
 //!
 //! A request that is refused leaves no trace in its group. When the database refuses a transaction, what
 //! can be tried again is tried again, and what only one request can be at fault for is tried with each
-//! alone. A transaction of which nobody knows whether it was committed is answered as failed: what the
-//! agent sends again then is compared with what is stored.
+//! alone. A transaction of which nobody knows whether it was committed is answered as failed: what comes
+//! again then is compared with what is stored.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,22 +17,19 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tokio_postgres::error::SqlState;
 use wire::AgentId;
 
 use super::{
-    apply::{Applying, Batch, Failed, Requested},
+    apply::Batch,
     change::Change,
-    connect::{database, get},
+    connect::get,
     counters::Counters,
     days::Days,
+    fault::{Fault, chain},
     flush,
-    state::{self, AgentState, Known, text, uuid_of},
+    state::{AgentState, Known},
 };
-use crate::store::{
-    BoxFuture, IngestError, Ingested, StoreError,
-    incoming::{What, plan},
-};
+use crate::store::{BoxFuture, IngestError, StoreError};
 
 /// Samples in one transaction.
 const GROUP_SAMPLES_MAX: usize = 50_000;
@@ -45,94 +42,77 @@ const GROUP_TIME_MAX: Duration = Duration::from_secs(30);
 /// How often a transaction is tried that the database has broken off for reasons of its own.
 const TRIES: usize = 3;
 
+/// What requests of one kind bring, and how it is decided what becomes of it.
+pub(crate) trait Work: Send + 'static {
+    /// What one brings. It may be applied more than once, if a transaction has to be begun again.
+    type Request: Send + Sync + 'static;
+    /// What it is answered.
+    type Answer: Send + 'static;
+
+    /// Samples in it.
+    fn samples(request: &Self::Request) -> usize;
+
+    /// The times of its samples, each with when it came; no time has to be there twice.
+    fn times(request: &Self::Request) -> Vec<(i64, i64)>;
+
+    /// Locks the agents of a group, and decides what becomes of its requests. Most of what they bring is
+    /// left in the batch.
+    fn apply<'a>(
+        &'a mut self,
+        transaction: &'a Change<'a>,
+        requests: &'a [&'a Self::Request],
+        known: &'a mut Known,
+    ) -> BoxFuture<'a, Result<Applied<Self::Answer>, tokio_postgres::Error>>;
+
+    /// What the latest [`Work::apply`] has decided isn't stored.
+    fn rolled_back(&mut self) {}
+}
+
+/// What becomes of a group.
+pub(crate) struct Applied<A> {
+    /// An answer for each request.
+    pub(crate) answers: Vec<Result<A, IngestError>>,
+    /// Its agents, locked, as they are when it is committed.
+    pub(crate) agents: HashMap<AgentId, AgentState>,
+    /// What is to be written.
+    pub(crate) batch: Batch,
+}
+
 /// A request that waits.
-pub(crate) struct Job {
+pub(crate) struct Job<W: Work> {
     /// What is to be stored.
-    pub(crate) requested: Requested,
+    pub(crate) request: W::Request,
     /// Gets the answer.
-    pub(crate) answer: oneshot::Sender<Result<Ingested, IngestError>>,
+    pub(crate) answer: oneshot::Sender<Result<W::Answer, IngestError>>,
 }
 
 /// One of the writers: the requests of an agent always go to the same.
-pub(crate) struct Writer {
+pub(crate) struct Writer<W> {
+    /// What it stores.
+    pub(crate) work: W,
     /// Connections for storing.
     pub(crate) pool: Pool,
     /// Which partitions there are.
     pub(crate) days: Arc<Days>,
     /// What it counts.
     pub(crate) counters: Arc<Counters>,
-    /// Series stored of one agent.
-    pub(crate) series_max: u64,
     /// What it remembers.
     pub(crate) known: Known,
     /// Whether the last group failed: said once, and once more when one is stored again.
     pub(crate) is_failing: bool,
 }
 
-/// Why a group isn't stored.
-enum Fault {
-    /// The database couldn't be reached, or not in time.
-    Store(StoreError),
-    /// It refused.
-    Refused(tokio_postgres::Error),
-}
+type Results<W> = Vec<Result<<W as Work>::Answer, IngestError>>;
 
-impl From<tokio_postgres::Error> for Fault {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Refused(error)
-    }
-}
-
-impl From<StoreError> for Fault {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl Fault {
-    fn code(&self) -> Option<&SqlState> {
-        match self {
-            Self::Refused(error) => error.code(),
-            Self::Store(_) => None,
-        }
-    }
-
-    /// Two hubs waited for each other, or a partition was dropped meanwhile.
-    fn may_go_by(&self) -> bool {
-        let codes = [
-            SqlState::T_R_DEADLOCK_DETECTED,
-            SqlState::T_R_SERIALIZATION_FAILURE,
-            SqlState::CHECK_VIOLATION,
-            SqlState::UNDEFINED_TABLE,
-        ];
-        self.code().is_some_and(|code| codes.contains(code))
-    }
-
-    /// What is sent is at fault, not how the database is: data, constraints, limits of a row.
-    fn is_by_content(&self) -> bool {
-        let class = self.code().and_then(|code| code.code().get(..2));
-        class.is_some_and(|class| ["22", "23", "54"].contains(&class))
-    }
-
-    fn into_error(self) -> StoreError {
-        match self {
-            Self::Store(error) => error,
-            Self::Refused(error) => database("store requests")(error),
-        }
-    }
-}
-
-type Results = Vec<Result<Ingested, IngestError>>;
-
-impl Writer {
+impl<W: Work> Writer<W> {
     /// Stores what comes, until nothing can come any more.
-    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job<W>>) {
         while let Some(first) = jobs.recv().await {
-            let mut samples = first.requested.incoming.samples();
+            let mut samples = W::samples(&first.request);
             let mut group = vec![first];
             while samples < GROUP_SAMPLES_MAX && group.len() < GROUP_REQUESTS_MAX {
                 let Ok(next) = jobs.try_recv() else { break };
-                samples = samples.saturating_add(next.requested.incoming.samples());
+                samples = samples.saturating_add(W::samples(&next.request));
                 group.push(next);
             }
             self.counters.queued.sub(group.len() as u64);
@@ -140,8 +120,9 @@ impl Writer {
         }
     }
 
-    async fn group(&mut self, group: Vec<Job>) {
-        match self.try_group(&group).await {
+    async fn group(&mut self, group: Vec<Job<W>>) {
+        let requests: Vec<&W::Request> = group.iter().map(|job| &job.request).collect();
+        match self.try_group(&requests).await {
             Ok(results) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("the store commits again");
@@ -150,8 +131,7 @@ impl Writer {
             }
             Err(fault) if fault.is_by_content() && group.len() > 1 => {
                 for job in group {
-                    let alone = std::slice::from_ref(&job);
-                    let result = self.try_group(alone).await;
+                    let result = self.try_group(&[&job.request]).await;
                     let result = result.unwrap_or_else(|fault| self.failed(1, fault));
                     answer(vec![job], result);
                 }
@@ -164,7 +144,7 @@ impl Writer {
     }
 
     /// The answers of requests that aren't stored.
-    fn failed(&mut self, requests: usize, fault: Fault) -> Results {
+    fn failed(&mut self, requests: usize, fault: Fault) -> Results<W> {
         let error = fault.into_error();
         self.counters.failures.add(1);
         if !std::mem::replace(&mut self.is_failing, true) {
@@ -185,10 +165,14 @@ impl Writer {
         (0..requests).map(failed).collect()
     }
 
-    async fn try_group(&mut self, group: &[Job]) -> Result<Results, Fault> {
+    async fn try_group(&mut self, group: &[&W::Request]) -> Result<Results<W>, Fault> {
         let mut tries = 1;
         loop {
-            match self.store(group).await {
+            let stored = self.store(group).await;
+            if stored.is_err() {
+                self.work.rolled_back();
+            }
+            match stored {
                 Err(fault) if tries < TRIES && fault.may_go_by() => {
                     self.days.forget();
                     tries += 1;
@@ -198,17 +182,10 @@ impl Writer {
         }
     }
 
-    async fn store(&mut self, group: &[Job]) -> Result<Results, Fault> {
-        let times = group.iter().flat_map(|job| {
-            let incoming = &job.requested.incoming;
-            incoming.records.iter().filter_map(|record| match record.what {
-                What::Tick { time_ms, .. } => Some((time_ms, incoming.received_ms)),
-                What::Gap(_) => None,
-            })
-        });
+    async fn store(&mut self, group: &[&W::Request]) -> Result<Results<W>, Fault> {
         let started = Instant::now();
         let pool = self.pool.clone();
-        let times: Vec<(i64, i64)> = times.collect();
+        let times: Vec<(i64, i64)> = group.iter().flat_map(|request| W::times(request)).collect();
         self.days.ensure(&pool, &times).await?;
         let mut client = get(&pool).await?;
         let stored = timeout(GROUP_TIME_MAX, self.transact(&mut client, group)).await;
@@ -231,23 +208,19 @@ impl Writer {
     fn transact<'a>(
         &'a mut self,
         client: &'a mut Object,
-        group: &'a [Job],
-    ) -> BoxFuture<'a, Result<Results, Fault>> {
+        group: &'a [&'a W::Request],
+    ) -> BoxFuture<'a, Result<Results<W>, Fault>> {
         Box::pin(self.transact_now(client, group))
     }
 
-    async fn transact_now(&mut self, client: &mut Object, group: &[Job]) -> Result<Results, Fault> {
+    async fn transact_now(
+        &mut self,
+        client: &mut Object,
+        group: &[&W::Request],
+    ) -> Result<Results<W>, Fault> {
         let transaction = Change::begin(client).await?;
-        let mut agents = self.lock_agents(&transaction, group).await?;
-        let (mut results, mut batch) = (Vec::with_capacity(group.len()), Batch::default());
-        for job in group {
-            let result = self.apply(&transaction, job, &mut agents, &mut batch).await;
-            results.push(match result {
-                Ok(ingested) => Ok(ingested),
-                Err(Failed::Refused(error)) => Err(error),
-                Err(Failed::Database(error)) => return Err(error.into()),
-            });
-        }
+        let applied = self.work.apply(&transaction, group, &mut self.known).await?;
+        let Applied { answers, agents, batch } = applied;
         let changed: Vec<&AgentState> = agents.values().filter(|agent| agent.is_changed).collect();
         flush::flush(&transaction, &changed, &batch).await?;
         transaction.commit().await?;
@@ -260,92 +233,13 @@ impl Writer {
             }
             self.known.put(agent, state);
         }
-        Ok(results)
-    }
-
-    /// Locks the agents of a group that there are, and reads what isn't remembered of them.
-    async fn lock_agents(
-        &mut self,
-        transaction: &Change<'_>,
-        group: &[Job],
-    ) -> Result<HashMap<AgentId, AgentState>, tokio_postgres::Error> {
-        let ids = group.iter().map(|job| job.requested.incoming.header.agent_id);
-        let ids: Vec<AgentId> = ids.collect::<BTreeSet<_>>().into_iter().collect();
-        let (mut agents, mut unknown) = (HashMap::new(), Vec::new());
-        for row in state::lock(transaction, &ids).await? {
-            match self.known.take(row.agent, row.changed) {
-                Some(state) => drop(agents.insert(row.agent, state)),
-                None => unknown.push(row),
-            }
-        }
-        if !unknown.is_empty() {
-            for (agent, state) in state::load(transaction, &unknown).await? {
-                // Another hub may have stored something a moment ago: what comes now may be older.
-                let numbers = group.iter().map(|job| &job.requested.incoming);
-                let numbers = numbers.filter(|incoming| incoming.header.agent_id == agent);
-                numbers.for_each(|incoming| self.known.note_came(agent, incoming.number));
-                agents.insert(agent, state);
-            }
-        }
-        Ok(agents)
-    }
-
-    async fn apply(
-        &mut self,
-        transaction: &Change<'_>,
-        job: &Job,
-        agents: &mut HashMap<AgentId, AgentState>,
-        batch: &mut Batch,
-    ) -> Result<Ingested, Failed> {
-        let incoming = &job.requested.incoming;
-        let agent = incoming.header.agent_id;
-        let mut state = match agents.get(&agent) {
-            Some(state) => state.clone(),
-            None => {
-                // What can never be stored doesn't make an agent known.
-                plan(incoming, None, |_| None)?;
-                insert_agent(transaction, job).await?
-            }
-        };
-        let applying = Applying {
-            transaction,
-            requested: &job.requested,
-            is_fresh: self.known.is_fresh(agent, incoming.after),
-            series_max: self.series_max,
-        };
-        let applied = applying.apply(&mut state, batch).await;
-        if let Ok(Ingested { records: 1.., .. }) = &applied {
-            self.known.note_came(agent, incoming.number);
-        }
-        if applied.is_ok() {
-            agents.insert(agent, state);
-        }
-        applied
+        Ok(answers)
     }
 }
 
-/// Adds an agent, and locks it; or finds the one that another hub has added meanwhile.
-async fn insert_agent(transaction: &Change<'_>, job: &Job) -> Result<AgentState, Failed> {
-    let header = &job.requested.incoming.header;
-    let (hostname, version) = (text(&header.hostname), text(&header.agent_version));
-    let insert = "INSERT INTO agents (uuid, hostname, version, first_seen_ms, last_seen_ms, series, \
-                  changed) VALUES ($1, $2, $3, $4, $4, 0, 0) ON CONFLICT (uuid) DO NOTHING";
-    let (uuid, now_ms) = (uuid_of(header.agent_id.as_bytes()), job.requested.incoming.received_ms);
-    transaction.execute(insert, &[&uuid, &hostname, &version, &now_ms]).await?;
-    let rows = state::lock(transaction, &[header.agent_id]).await?;
-    let mut found = state::load(transaction, &rows).await?;
-    let gone = || IngestError::Busy("this agent was forgotten just when it came");
-    Ok(found.remove(&header.agent_id).ok_or_else(gone)?)
-}
-
-fn answer(group: Vec<Job>, results: Results) {
+fn answer<W: Work>(group: Vec<Job<W>>, results: Results<W>) {
     for (job, result) in group.into_iter().zip(results) {
         // Whoever asked may have gone away; what is stored stands all the same.
         let _ = job.answer.send(result);
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(Some(error), |error| error.source());
-    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
