@@ -19,6 +19,7 @@
 //! database that several hubs may share.
 
 mod admission;
+mod columns;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod counts;

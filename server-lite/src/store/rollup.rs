@@ -10,6 +10,8 @@
 //! 12:00:00 so belongs to the minute that ends there, and what holds at 12:00:00 is known from spans that
 //! have ended by then, as PromQL asks for it.
 
+pub(crate) mod kept;
+
 use std::{collections::VecDeque, mem};
 
 use super::{ReadRequest, Samples, SeriesId, StoreError};

@@ -24,7 +24,6 @@
 mod apply;
 pub mod backup;
 mod catalog;
-mod columns;
 mod database;
 pub mod doctor;
 mod find;
@@ -79,7 +78,7 @@ use self::{
 use super::{
     Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
     Retention, RollupRequest, Rollups, Samples, Seen, Selector, Series, Store, StoreError,
-    StoreStats, WriteBatch, Written, incoming::Incoming,
+    StoreStats, WriteBatch, Written, columns, incoming::Incoming,
 };
 
 /// Readers at one time beside queries: rules are evaluated one after the other, and so is housekeeping.

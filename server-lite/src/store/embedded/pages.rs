@@ -27,7 +27,7 @@ use super::{
 };
 use crate::store::{
     Retention, StoreError,
-    rollup::{Folding, Level, Rollup},
+    rollup::{Folding, Level, kept::longer},
 };
 
 /// Pages are made when their day has been over for so long: by then the head is sealed.
@@ -35,7 +35,7 @@ const QUIET_MS: i64 = 150 * 60 * 1_000;
 /// Rounds of housekeeping after which pages are made whose day doesn't become quiet.
 const PATIENCE: u64 = 36;
 
-const DAY_MS: i64 = Level::Day.ms();
+pub(crate) use crate::store::rollup::kept::{day_of, level_number, merge, start_of};
 
 /// Tables of pages; new with version 4. `groups.dropped_ms`: the latest sample of the group's dropped
 /// blocks. `series.is_old`: its samples have gone, it isn't counted any more; its rollups are there.
@@ -59,29 +59,9 @@ CREATE TABLE unpaged (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// The day whose page a sample belongs to, counted from 1970; a day's last sample is that of midnight.
-pub(crate) const fn day_of(time_ms: i64) -> i64 {
-    time_ms.saturating_sub(1).div_euclid(DAY_MS)
-}
-
-/// The time after which a day begins.
-pub(crate) const fn start_of(day: i64) -> i64 {
-    day.saturating_mul(DAY_MS)
-}
-
 /// The days of some samples.
 pub(crate) fn days_of(times: &[i64]) -> BTreeSet<i64> {
     times.iter().map(|time_ms| day_of(*time_ms)).collect()
-}
-
-/// The number that stands for a level in the database.
-pub(crate) const fn level_number(level: Level) -> i64 {
-    match level {
-        Level::Minute => 1,
-        Level::TenMinutes => 2,
-        Level::Hour => 3,
-        Level::Day => 4,
-    }
 }
 
 /// Notes that a block isn't in the pages of its days.
@@ -249,18 +229,6 @@ fn minutes(
     Ok((0..).zip(spans).filter(|(_, spans)| !spans.is_empty()).collect())
 }
 
-/// Minutes as spans of a level.
-fn longer(level: Level, minutes: &Spans) -> Spans {
-    if level == Level::Minute {
-        return minutes.clone();
-    }
-    let mut folding = Folding::new(level);
-    let mut spans: Spans =
-        minutes.iter().filter_map(|(end_ms, one)| folding.push_rollup(*end_ms, *one)).collect();
-    spans.extend(folding.finish());
-    spans
-}
-
 /// Adds what the page there is has; `false` if it lacks something.
 fn merge_page(
     connection: &Connection,
@@ -295,18 +263,6 @@ fn merge_page(
             Ok(false)
         }
     }
-}
-
-/// Spans of what was kept and of what came when the samples had gone.
-pub(crate) fn merge(kept: Spans, late: Spans) -> Spans {
-    if late.is_empty() {
-        return kept;
-    }
-    let mut all: BTreeMap<i64, Rollup> = kept.into_iter().collect();
-    for (end_ms, one) in late {
-        all.entry(end_ms).and_modify(|kept| *kept = kept.together(one)).or_insert(one);
-    }
-    all.into_iter().collect()
 }
 
 /// Stores pages in the place of those there were.

@@ -20,7 +20,10 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    rollup::{Folding, RollupChunk, RollupRequest},
+    rollup::{
+        Folding, RollupChunk, RollupRequest,
+        kept::{Days, Step},
+    },
 };
 
 /// Rollups of one series that are given at once.
@@ -52,74 +55,6 @@ pub(crate) fn read(
         }
     }
     rolling.reading.finish()
-}
-
-/// What is done for some days of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    /// This day's page is right.
-    Page(i64),
-    /// From the first of these days to the last, samples are all there is.
-    Fold(i64, i64),
-    /// From the first of these days to the last, samples are missing: they come on top of the pages.
-    Add(i64, i64),
-}
-
-/// What is known of a group's days.
-#[derive(Debug, Default)]
-struct Days {
-    /// With a page of the level.
-    pages: BTreeSet<i64>,
-    /// With blocks that aren't in their page.
-    unpaged: BTreeSet<i64>,
-    /// First and last days of what is in the head.
-    heads: Vec<(i64, i64)>,
-    /// Up to this one samples have been dropped.
-    dropped: Option<i64>,
-}
-
-impl Days {
-    fn is_right(&self, day: i64) -> bool {
-        let in_head = |(first, last): &(i64, i64)| (*first..=*last).contains(&day);
-        !self.unpaged.contains(&day) && !self.heads.iter().any(in_head)
-    }
-
-    /// The steps from one day to another, in order.
-    fn steps(&self, from: i64, to: i64) -> Vec<Step> {
-        let last_dropped = self.dropped.unwrap_or(i64::MIN);
-        let mut steps = Vec::new();
-        if from <= last_dropped {
-            let to = to.min(last_dropped);
-            self.between(from, to, Step::Add, &mut steps);
-            // Without pages or late samples there is nothing to add.
-            steps.retain(|step| !matches!(step, Step::Add(a, b) if !self.has_any(*a, *b)));
-        }
-        if to > last_dropped {
-            self.between(from.max(last_dropped.saturating_add(1)), to, Step::Fold, &mut steps);
-        }
-        steps
-    }
-
-    fn between(&self, from: i64, to: i64, gap: fn(i64, i64) -> Step, steps: &mut Vec<Step>) {
-        let mut next = from;
-        for day in self.pages.range(from..=to).filter(|day| self.is_right(**day)) {
-            if next < *day {
-                steps.push(gap(next, day - 1));
-            }
-            steps.push(Step::Page(*day));
-            next = day + 1;
-        }
-        if next <= to {
-            steps.push(gap(next, to));
-        }
-    }
-
-    fn has_any(&self, from: i64, to: i64) -> bool {
-        let in_head = |(first, last): &(i64, i64)| *first <= to && *last >= from;
-        self.pages.range(from..=to).next().is_some()
-            || self.unpaged.range(from..=to).next().is_some()
-            || self.heads.iter().any(in_head)
-    }
 }
 
 struct Rolling<'a> {
@@ -396,32 +331,5 @@ impl Out<'_> {
 
     fn send(&self, series: usize, rollups: Spans) -> bool {
         self.sink.blocking_send(Ok(RollupChunk { series, rollups })).is_ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_are_taken_from_where_they_are_right() {
-        use Step::{Add, Fold, Page};
-        let days = |pages: &[i64], unpaged: &[i64], heads: &[(i64, i64)], dropped| Days {
-            pages: pages.iter().copied().collect(),
-            unpaged: unpaged.iter().copied().collect(),
-            heads: heads.to_vec(),
-            dropped,
-        };
-        let check = |days: Days, expected: &[Step]| assert_eq!(days.steps(1, 9), expected);
-        check(days(&[], &[], &[], None), &[Fold(1, 9)]);
-        check(
-            days(&[2, 3, 4, 5], &[3], &[(5, 5)], None),
-            &[Fold(1, 1), Page(2), Fold(3, 3), Page(4), Fold(5, 9)],
-        );
-        check(days(&[2, 3], &[], &[], Some(4)), &[Page(2), Page(3), Fold(5, 9)]);
-        check(days(&[2, 3], &[3, 4], &[], Some(4)), &[Page(2), Add(3, 4), Fold(5, 9)]);
-        check(days(&[2], &[], &[(-9, 40)], Some(4)), &[Add(1, 4), Fold(5, 9)]);
-        check(days(&[2, 9], &[], &[], Some(20)), &[Page(2), Page(9)]);
-        check(days(&[0, 10], &[], &[], Some(0)), &[Fold(1, 9)]);
     }
 }

@@ -5,7 +5,10 @@ use crate::store::{
     Embedded, Reader as _, RollupRequest, Store as _,
     conformance::{EVER, FakeAgent, START_MS, schema, series_of, tick},
     embedded::{Options, database},
+    rollup::Rollup,
 };
+
+const DAY_MS: i64 = Level::Day.ms();
 
 const KEPT: Duration = Duration::from_secs(1_000 * 24 * 60 * 60);
 
