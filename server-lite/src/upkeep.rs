@@ -58,7 +58,7 @@ pub(crate) fn doctor(config: &Config, configuration: Result<()>) -> Result<()> {
         writeln!(io::stdout(), "bad       configuration: {error:#}")?;
     }
     let findings = match config.database.url() {
-        Some(url) => serve::runtime()?.block_on(postgres::examine(url))?,
+        Some(url) => serve::runtime()?.block_on(postgres::examine(url, clock::system()()))?,
         None => doctor::examine(&config.data_dir, clock::system()())?,
     };
     for Finding { verdict, what, says } in &findings {

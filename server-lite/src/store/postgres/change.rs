@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 use deadpool_postgres::{Object, Transaction};
-use tokio_postgres::{CopyInSink, Row, types::ToSql};
+use tokio_postgres::{CopyInSink, Row, SimpleQueryMessage, types::ToSql};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
+
+/// An advisory lock: who stores shares it, who drops old samples has it alone for a moment.
+const DROPPED_LOCK: i64 = 0x686f_6c64_6472_6f70;
 
 /// What a statement is given.
 pub(crate) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -39,6 +42,27 @@ impl<'a> Change<'a> {
     pub(crate) async fn execute(&self, sql: &str, values: Values<'_>) -> Result<u64> {
         let statement = self.0.prepare_cached(sql).await?;
         self.0.execute(&statement, values).await
+    }
+
+    /// The day before which samples have been dropped. It stays that until the transaction has ended.
+    pub(crate) async fn hold_dropped(&self) -> Result<i64> {
+        // Two statements, so that the second sees what there is once the first has its lock.
+        let hold = format!(
+            "SELECT pg_advisory_xact_lock_shared({DROPPED_LOCK}); SELECT before_day FROM dropped"
+        );
+        let day = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        };
+        let answers = self.0.simple_query(&hold).await?;
+        Ok(answers.iter().filter_map(day).last().unwrap_or(i64::MIN))
+    }
+
+    /// Waits until nobody holds what [`Change::hold_dropped`] gives, and lets nobody have it.
+    pub(crate) async fn change_dropped(&self) -> Result<i64> {
+        let lock = format!("SELECT pg_advisory_xact_lock({DROPPED_LOCK})");
+        self.0.batch_execute(&lock).await?;
+        Ok(self.query_one("SELECT before_day FROM dropped", &[]).await?.get(0))
     }
 
     /// Begins a COPY.

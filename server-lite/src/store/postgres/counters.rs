@@ -19,6 +19,8 @@ pub(crate) struct Counters {
     pub(crate) series: Count,
     refused_samples: Count,
     pub(crate) disk_bytes: Count,
+    pub(crate) rollup_pages: Count,
+    pub(crate) rollup_bytes: Count,
     /// This hub keeps house and evaluates rules.
     pub(crate) leads: AtomicBool,
 }
@@ -44,6 +46,8 @@ impl Counters {
             series: self.series.get(),
             refused_samples: self.refused_samples.get(),
             disk_bytes: self.disk_bytes.get(),
+            rollup_pages: self.rollup_pages.get(),
+            rollup_bytes: self.rollup_bytes.get(),
             ..StoreStats::default()
         }
     }

@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
 };
 
 use deadpool_postgres::Pool;
@@ -36,7 +39,8 @@ pub(crate) const fn is_stray(at: i64, received_ms: i64) -> bool {
     days <= -PAST_DAYS || days >= FUTURE_DAYS
 }
 
-const fn day_of(at: i64) -> i64 {
+/// The day of a partition, counted from 1970: it begins with midnight. That of a page ends with it.
+pub(crate) const fn day_of(at: i64) -> i64 {
     at.div_euclid(DAY_MS)
 }
 
@@ -45,12 +49,14 @@ const fn day_of(at: i64) -> i64 {
 pub(crate) struct Days {
     layout: Layout,
     known: Mutex<HashSet<i64>>,
+    /// Days before this one had been dropped when last looked.
+    dropped_before: AtomicI64,
 }
 
 impl Days {
     /// None known yet.
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, known: Mutex::default() }
+        Self { layout, known: Mutex::default(), dropped_before: AtomicI64::new(i64::MIN) }
     }
 
     /// Sees to it that partitions for these times are there, but for strays.
@@ -71,7 +77,14 @@ impl Days {
     fn unknown(&self, times: &[(i64, i64)]) -> BTreeSet<i64> {
         let known = self.lock();
         let times = times.iter().filter(|(at, received_ms)| !is_stray(*at, *received_ms));
-        times.map(|(at, _)| day_of(*at)).filter(|day| !known.contains(day)).collect()
+        let dropped_before = self.dropped_before.load(Relaxed);
+        let days = times.map(|(at, _)| day_of(*at)).filter(|day| *day >= dropped_before);
+        days.filter(|day| !known.contains(day)).collect()
+    }
+
+    /// None is made any more of days before this one.
+    pub(crate) fn note_dropped(&self, before: i64) {
+        self.dropped_before.fetch_max(before, Relaxed);
     }
 
     /// One was dropped that was thought to be there.
@@ -100,7 +113,8 @@ async fn make(client: &mut Client, days: &BTreeSet<i64>) -> Result<(), tokio_pos
         // One that was left behind detached was to be dropped. Attaching, other than making it a partition
         // at once, doesn't hold up who reads and writes.
         let make = format!(
-            "DROP TABLE IF EXISTS holdfast.{name}; CREATE TABLE holdfast.{name} (LIKE {table}); \
+            "DROP TABLE IF EXISTS holdfast.{name}; CREATE TABLE holdfast.{name} (LIKE {table}) \
+             WITH (autovacuum_vacuum_insert_scale_factor = 0.05); \
              ALTER TABLE {table} ATTACH PARTITION holdfast.{name} FOR VALUES FROM ({from}) TO ({to})"
         );
         transaction.batch_execute(&make).await?;

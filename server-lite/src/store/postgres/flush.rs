@@ -35,6 +35,7 @@ pub(crate) async fn flush(
     streams(transaction, changed).await?;
     agents(transaction, changed).await?;
     sums(transaction, batch).await?;
+    unpaged(transaction, changed).await?;
     let numbers = numbers(transaction, batch.ticks.len()).await?;
     for is_stray in [false, true] {
         let ticks = batch.ticks.iter().zip(&numbers).filter(|(tick, _)| tick.is_stray == is_stray);
@@ -99,6 +100,24 @@ async fn sums(transaction: &Change<'_>, batch: &Batch) -> Result<()> {
     let insert = "INSERT INTO sums (stream, first_seq, received_ms, sums) SELECT * FROM \
         unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])";
     transaction.execute(insert, &[&streams, &firsts, &received, &sums]).await.map(|_| ())
+}
+
+/// Days that have got samples which are in no page of rollups.
+async fn unpaged(transaction: &Change<'_>, agents: &[&AgentState]) -> Result<()> {
+    let new = || {
+        let days = |agent: &'_ AgentState| agent.newly_unpaged.clone().into_iter();
+        agents.iter().flat_map(move |agent| days(agent).map(|(day, ms)| (agent.row, day, ms)))
+    };
+    if new().next().is_none() {
+        return Ok(());
+    }
+    let agents: Vec<i64> = new().map(|(agent, _, _)| agent).collect();
+    let days: Vec<i64> = new().map(|(_, day, _)| day).collect();
+    let since: Vec<i64> = new().map(|(_, _, since_ms)| since_ms).collect();
+    let insert = "INSERT INTO unpaged (agent, day, taken, since_ms) SELECT agent, day, 0, since_ms \
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n (agent, day, since_ms) \
+        ON CONFLICT DO NOTHING";
+    transaction.execute(insert, &[&agents, &days, &since]).await.map(|_| ())
 }
 
 /// So many numbers for ticks, ascending, above all that their agents' ticks have: these are locked.

@@ -24,6 +24,11 @@ const MIGRATIONS: &[Migration] = &[
         hypertable: include_str!("migrations/0001-hypertable.sql"),
     },
     Migration { all: include_str!("migrations/0002-targets.sql"), partitions: "", hypertable: "" },
+    Migration {
+        all: include_str!("migrations/0003-rollups.sql"),
+        partitions: "",
+        hypertable: include_str!("migrations/0003-hypertable.sql"),
+    },
 ];
 
 /// How samples lie; decided when the tables are made, and kept.

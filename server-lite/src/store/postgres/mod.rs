@@ -15,11 +15,10 @@
 //!   parts of that. `days`: partitions.
 //! - `written`: what a remote write changes. `targets`, `resolve`, `held`, `families`: whose it is, which
 //!   series, what is there already, what is said of metrics.
-//! - `read`, `select`: queries. `retain`: what goes when it is old. `leader`: which hub does that.
+//! - `read`, `select`, `stored`: queries. `pages`: rollups, kept. `rollups`: rollups as they are asked for.
+//! - `retain`: what goes when it is old. `leader`: which hub does that, and makes rollups.
 //! - `doctor`: for whoever runs a hub.
 //! - `inspect`: the store as it lies there, for drills.
-//!
-//! Rollups are reckoned from samples when they are asked for, and nothing is kept longer than these.
 //!
 //! A database that goes away fails what is under way, and no more: every call asks for a connection anew.
 
@@ -38,14 +37,17 @@ pub mod inspect;
 mod leader;
 mod ledger;
 mod migrate;
+mod pages;
 mod read;
 mod records;
 mod resolve;
 mod retain;
+mod rollups;
 mod schemas;
 mod select;
 mod series;
 mod state;
+mod stored;
 mod sums;
 mod targets;
 #[cfg(test)]
@@ -80,7 +82,8 @@ use self::{
 };
 use super::{
     Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
-    Retention, Samples, Seen, Selector, Series, Store, StoreError, StoreStats, WriteBatch, Written,
+    Retention, RollupRequest, Rollups, Samples, Seen, Selector, Series, Store, StoreError,
+    StoreStats, WriteBatch, Written,
 };
 
 /// Readers at one time beside queries: rules are evaluated one after the other.
@@ -336,6 +339,10 @@ impl Reader for Postgres {
         self.queries.read(request)
     }
 
+    fn rollups(&self, request: RollupRequest) -> BoxFuture<'_, Result<Rollups, StoreError>> {
+        self.queries.rollups(request)
+    }
+
     fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
         self.queries.families()
     }
@@ -357,6 +364,15 @@ impl Reader for View {
             let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
             tokio::spawn(read::read(client, request, sink));
             Ok(Samples::new(chunks))
+        })
+    }
+
+    fn rollups(&self, request: RollupRequest) -> BoxFuture<'_, Result<Rollups, StoreError>> {
+        Box::pin(async move {
+            let client = get(&self.pool).await?;
+            let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
+            tokio::spawn(rollups::read(client, request, sink));
+            Ok(Rollups::new(chunks))
         })
     }
 
@@ -412,7 +428,7 @@ impl Store for Postgres {
             if !self.is_leader() {
                 return Ok(());
             }
-            self.house.keep(&self.beside, now_ms, keep.raw_before_ms(now_ms)).await
+            self.house.keep(&self.beside, &self.counters, now_ms, keep).await
         })
     }
 

@@ -3,30 +3,23 @@
 //! Series are read some at a time in one transaction that sees one state of the database, so memory holds
 //! little however much is asked for.
 
-use std::{collections::HashMap, pin::pin};
+use std::collections::HashMap;
 
 use deadpool_postgres::Object;
-use futures_util::TryStreamExt as _;
 use tokio::sync::mpsc;
-use tokio_postgres::{IsolationLevel, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Transaction};
 
-use super::connect::database;
-use crate::store::{Chunk, ReadRequest, StoreError};
+use super::{
+    connect::database,
+    stored::{Reading, SERIES_ONCE},
+};
+use crate::store::{Chunk, ReadRequest, SeriesId, StoreError};
 
-/// Series read by one statement.
-const SERIES_ONCE: usize = 64;
 /// Samples of one chunk.
 const CHUNK_MAX: usize = 4_096;
 
 /// Where chunks go; the reading ends when nobody takes them any more.
 pub(crate) type Sink = mpsc::Sender<Result<Chunk, StoreError>>;
-
-/// Of several samples at one time the one that was sent last counts: it has the highest tick.
-const SELECT: &str = "SELECT series, at, value FROM (\
-    SELECT series, at, value, tick FROM samples \
-    WHERE series = ANY($1) AND at >= $2 AND at <= $3 UNION ALL \
-    SELECT series, at, value, tick FROM stray_samples \
-    WHERE series = ANY($1) AND at >= $2 AND at <= $3) s ORDER BY series, at, tick";
 
 /// Reads what is asked for and sends it, or why it can't be read.
 pub(crate) async fn read(mut client: Object, request: ReadRequest, sink: Sink) {
@@ -42,24 +35,30 @@ pub(crate) async fn read(mut client: Object, request: ReadRequest, sink: Sink) {
     }
 }
 
+/// Begins a transaction that reads, and sees one state of the database.
+pub(crate) async fn begin(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    let transaction = client.build_transaction();
+    transaction.isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await
+}
+
+/// The place of each series that is asked for; the first, if it is asked for more than once.
+pub(crate) fn places(series: &[SeriesId]) -> HashMap<i64, usize> {
+    let mut places = HashMap::new();
+    for (place, series) in series.iter().enumerate() {
+        places.entry(series.0).or_insert(place);
+    }
+    places
+}
+
 async fn read_all(
     client: &mut Object,
     request: &ReadRequest,
     sink: &Sink,
 ) -> Result<(), tokio_postgres::Error> {
-    let mut places = HashMap::new();
-    for (place, series) in request.series.iter().enumerate() {
-        places.entry(series.0).or_insert(place);
-    }
+    let places = places(&request.series);
     let mut series: Vec<i64> = places.keys().copied().collect();
     series.sort_unstable_by_key(|series| places.get(series).copied());
-    let client: &mut tokio_postgres::Client = client;
-    let transaction = client
-        .build_transaction()
-        .isolation_level(IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await?;
+    let transaction = begin(client).await?;
     for some in series.chunks(SERIES_ONCE) {
         if !read_some(&transaction, some, request, &places, sink).await? {
             return Ok(());
@@ -76,28 +75,19 @@ async fn read_some(
     places: &HashMap<i64, usize>,
     sink: &Sink,
 ) -> Result<bool, tokio_postgres::Error> {
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-        [&series, &request.from_ms, &request.to_ms];
-    let statement = transaction.prepare(SELECT).await?;
-    let mut rows = pin!(transaction.query_raw(&statement, values).await?);
+    let span = (request.from_ms, request.to_ms);
+    let mut samples = Reading::begin(transaction, series, span, |_, _| true).await?;
     let mut chunk = Chunk { series: usize::MAX, times: Vec::new(), values: Vec::new() };
-    while let Some(row) = rows.try_next().await? {
-        let (series, at, value): (i64, i64, f64) = (row.get(0), row.get(1), row.get(2));
-        let Some(place) = places.get(&series).copied() else { continue };
-        if place == chunk.series && chunk.times.last() == Some(&at) {
-            // The one before was sent earlier.
-            chunk.values.pop();
-            chunk.values.push(value);
-            continue;
-        }
+    while let Some(sample) = samples.next().await? {
+        let Some(place) = places.get(&sample.series).copied() else { continue };
         if place != chunk.series || chunk.times.len() >= CHUNK_MAX {
             let next = Chunk { series: place, times: Vec::new(), values: Vec::new() };
             if !send(sink, std::mem::replace(&mut chunk, next)).await {
                 return Ok(false);
             }
         }
-        chunk.times.push(at);
-        chunk.values.push(value);
+        chunk.times.push(sample.at);
+        chunk.values.push(sample.value);
     }
     Ok(send(sink, chunk).await)
 }

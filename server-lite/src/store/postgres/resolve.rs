@@ -8,7 +8,7 @@ use wire::{AgentId, MetricKind};
 use super::{
     change::Change,
     families,
-    series::{self, AllFound, Named, small},
+    series::{self, AllFound, Found, Named, small},
     state::{AgentState, text},
     targets::{KnownSeries, stream_of},
 };
@@ -38,6 +38,12 @@ struct Unknown<'a> {
     sent: WriteSeries<'a>,
 }
 
+impl Unknown<'_> {
+    fn found<'a>(&self, found: &'a AllFound) -> Option<&'a Found> {
+        found.get(&(self.row, self.named.key))
+    }
+}
+
 impl Resolving<'_> {
     /// Sees to it that every series that has samples is remembered, but for those that are one too many.
     pub(crate) async fn resolve(&mut self, requests: &[&Prepared]) -> Result<()> {
@@ -45,12 +51,12 @@ impl Resolving<'_> {
         let named: Vec<_> = unknown.iter().map(|one| (one.row, &one.named)).collect();
         let found = series::find(self.transaction, &named).await?;
         let (there, new): (Vec<_>, Vec<_>) =
-            unknown.into_iter().partition(|one| found.contains_key(&(one.row, one.named.key)));
+            unknown.into_iter().partition(|one| one.found(&found).is_some_and(|one| !one.is_old));
         self.remember(&there, &found, true);
         let is_held = !new.is_empty();
         if is_held {
             families::hold(self.transaction).await?;
-            self.register(new).await?;
+            self.register(new, &found).await?;
         }
         self.describe(requests, is_held).await
     }
@@ -72,7 +78,7 @@ impl Resolving<'_> {
     }
 
     /// Adds those for which their targets have room.
-    async fn register(&mut self, mut new: Vec<Unknown<'_>>) -> Result<()> {
+    async fn register(&mut self, mut new: Vec<Unknown<'_>>, found: &AllFound) -> Result<()> {
         let (agents, most) = (&mut *self.agents, self.series_max);
         new.retain(|one| {
             let agent = agents.get_mut(&one.target).filter(|agent| agent.series < most);
@@ -82,6 +88,13 @@ impl Resolving<'_> {
                 true
             })
         });
+        // Those whose samples had gone are counted again.
+        let (old, mut new): (Vec<_>, Vec<_>) =
+            new.into_iter().partition(|one| one.found(found).is_some());
+        let ids: Vec<i64> =
+            old.iter().filter_map(|one| one.found(found)).map(|one| one.id).collect();
+        series::rejuvenate(self.transaction, &ids).await?;
+        self.remember(&old, found, true);
         self.describe_new(&mut new).await?;
         let named: Vec<_> = new.iter().map(|one| (one.row, &one.named)).collect();
         let found = series::insert(self.transaction, &named).await?;

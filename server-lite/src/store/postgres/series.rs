@@ -60,6 +60,8 @@ pub(crate) struct Found {
     pub(crate) id: i64,
     /// What its values mean.
     pub(crate) kind: i16,
+    /// Its samples had gone, and it isn't counted.
+    pub(crate) is_old: bool,
 }
 
 /// Series by their agents' rows and their keys.
@@ -79,15 +81,22 @@ pub(crate) async fn register(
     let named: Vec<Vec<Named>> = schemas.iter().map(|schema| named(schema)).collect();
     let all: Vec<(i64, &Named)> = named.iter().flatten().map(|one| (agent.row, one)).collect();
     let mut found = find(transaction, &all).await?;
-    let (mut new, mut seen) = (Vec::new(), HashSet::new());
+    let (mut new, mut young, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     let room = usize::try_from(most.saturating_sub(agent.series)).unwrap_or(usize::MAX);
     for (row, one) in all {
-        if new.len() < room && !found.contains_key(&(row, one.key)) && seen.insert(one.key) {
-            new.push((row, one));
+        let there = found.get(&(row, one.key));
+        if there.is_some_and(|there| !there.is_old) || !seen.insert(one.key) {
+            continue;
+        }
+        match there.map(|there| there.id) {
+            _ if new.len() + young.len() >= room => drop(found.remove(&(row, one.key))),
+            Some(id) => young.push(id),
+            None => new.push((row, one)),
         }
     }
     found.extend(insert(transaction, &new).await?);
-    agent.series += new.len() as u64;
+    rejuvenate(transaction, &young).await?;
+    agent.series += (new.len() + young.len()) as u64;
     agent.is_changed = true;
     for (schema, named) in schemas.iter().zip(&named) {
         let mut seen = HashSet::new();
@@ -124,9 +133,21 @@ pub(crate) async fn find(
     }
     let agents: Vec<i64> = named.iter().map(|(agent, _)| *agent).collect();
     let keys: Vec<&[u8]> = named.iter().map(|(_, one)| one.key.as_slice()).collect();
-    let find = "SELECT s.agent, s.key, s.id, s.kind FROM unnest($1::bigint[], $2::bytea[]) \
+    let find = "SELECT s.agent, s.key, s.id, s.kind, s.is_old FROM unnest($1::bigint[], $2::bytea[]) \
                 AS n (agent, key) JOIN series s ON s.agent = n.agent AND s.key = n.key";
     all_found(&transaction.query(find, &[&agents, &keys]).await?)
+}
+
+/// Series whose samples had gone are counted again.
+pub(crate) async fn rejuvenate(
+    transaction: &Change<'_>,
+    series: &[i64],
+) -> Result<(), tokio_postgres::Error> {
+    if series.is_empty() {
+        return Ok(());
+    }
+    let young = "UPDATE series SET is_old = false WHERE id = ANY($1)";
+    transaction.execute(young, &[&series]).await.map(|_| ())
 }
 
 /// Adds series that aren't there; none may be named twice.
@@ -145,7 +166,7 @@ pub(crate) async fn insert(
     let helps: Vec<&str> = new.iter().map(|(_, one)| one.help.as_str()).collect();
     let insert = "INSERT INTO series (agent, key, name, labels, kind, help) SELECT * FROM \
                   unnest($1::bigint[], $2::bytea[], $3::text[], $4::text[], $5::smallint[], \
-                  $6::text[]) RETURNING agent, key, id, kind";
+                  $6::text[]) RETURNING agent, key, id, kind, is_old";
     let values: Values<'_> = &[&agents, &keys, &names, &labels, &kinds, &helps];
     all_found(&transaction.query(insert, values).await?)
 }
@@ -156,7 +177,8 @@ fn all_found(rows: &[tokio_postgres::Row]) -> Result<AllFound, tokio_postgres::E
         let bytes: &[u8] = row.try_get(1)?;
         let length = bytes.len().min(key.len());
         key[..length].copy_from_slice(&bytes[..length]);
-        Ok(((row.try_get(0)?, key), Found { id: row.try_get(2)?, kind: row.try_get(3)? }))
+        let found = Found { id: row.try_get(2)?, kind: row.try_get(3)?, is_old: row.try_get(4)? };
+        Ok(((row.try_get(0)?, key), found))
     };
     rows.iter().map(found).collect()
 }

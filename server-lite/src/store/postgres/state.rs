@@ -5,7 +5,7 @@
 //! request after them.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use wire::{AgentId, SchemaId, StreamId};
 
 use super::{change::Change, targets::TargetState};
-use crate::store::sums::Sums;
+use crate::store::{rollup::kept, sums::Sums};
 
 /// Agents remembered by one writer; beyond that all are forgotten at once.
 const AGENTS_MAX: usize = 20_000;
@@ -45,6 +45,10 @@ pub(crate) struct AgentState {
     pub(crate) touched: HashSet<i64>,
     /// Whether the transaction has changed anything of it.
     pub(crate) is_changed: bool,
+    /// Days that are known to have samples which are in no page.
+    pub(crate) unpaged: HashSet<i64>,
+    /// Days that have become so in this transaction, and when.
+    pub(crate) newly_unpaged: BTreeMap<i64, i64>,
 }
 
 /// A schema of an agent.
@@ -201,6 +205,8 @@ pub(crate) async fn load(
                 target: agent.is_target.then(TargetState::default),
                 touched: HashSet::new(),
                 is_changed: false,
+                unpaged: HashSet::new(),
+                newly_unpaged: BTreeMap::new(),
             };
             (agent.row, (agent.agent, state))
         })
@@ -228,6 +234,12 @@ pub(crate) async fn load(
         let schema = SchemaState { series: series.into(), used_ms: row.get(3) };
         if let (Some(id), Some((_, agent))) = (id, by_row.get_mut(&row.get(0))) {
             agent.schemas.insert(SchemaId(id), schema);
+        }
+    }
+    let unpaged = "SELECT agent, day FROM unpaged WHERE agent = ANY($1) AND taken = 0";
+    for row in transaction.query(unpaged, &[&rows]).await? {
+        if let Some((_, agent)) = by_row.get_mut(&row.get(0)) {
+            agent.unpaged.insert(row.get(1));
         }
     }
     Ok(by_row.into_values().collect())
@@ -261,6 +273,25 @@ impl AgentState {
         self.streams.insert(name, stream);
         self.touched.insert(row);
         self.is_changed = true;
+    }
+
+    /// Notes that samples of these times are stored, by stream, which are in no page of rollups.
+    pub(crate) fn note_samples(&mut self, times: &HashMap<i64, Vec<i64>>) {
+        for stream in self.streams.values() {
+            for at in times.get(&stream.row).into_iter().flatten() {
+                let day = kept::day_of(*at);
+                if !self.unpaged.contains(&day) {
+                    self.newly_unpaged.entry(day).or_insert(stream.last_write_ms);
+                }
+            }
+        }
+    }
+
+    /// What it is once the transaction is committed.
+    pub(crate) fn committed(&mut self) {
+        self.changed += i64::from(std::mem::take(&mut self.is_changed));
+        self.touched.clear();
+        self.unpaged.extend(std::mem::take(&mut self.newly_unpaged).into_keys());
     }
 
     /// Keeps a stream as it is under another name, so that another can go on under its own.

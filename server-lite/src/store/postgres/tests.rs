@@ -7,17 +7,21 @@ mod written;
 use std::time::Duration;
 
 use self::database::Database;
-use super::{Options, Postgres};
+use super::{Options, Postgres, days::DAY_MS};
 use crate::store::{
-    IngestBatch, IngestError, Reader as _, Retention, Selector, Store, StoreError,
+    IngestBatch, IngestError, Reader as _, Retention, RollupRequest, Selector, Store, StoreError,
     conformance::{self, EVER, Fake, FakeAgent, START_MS, check_samples, samples_of, schema, tick},
+    rollup::Level,
 };
+
+const DAY_S: u64 = 86_400;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_does_what_every_store_has_to() {
     let Some(database) = Database::plain().await else { return };
     let store = Postgres::open(&Options::new(&database.url)).await.unwrap();
     conformance::run(&store).await;
+    conformance::rollups::run_without_samples(&store).await;
     store.close().await;
 }
 
@@ -26,7 +30,56 @@ async fn with_timescale_it_does_too() {
     let Some(database) = Database::timescale().await else { return };
     let store = Postgres::open(&Options::new(&database.url)).await.unwrap();
     conformance::run(&store).await;
+    conformance::rollups::run_without_samples(&store).await;
     store.close().await;
+}
+
+/// Pages are made, and made again when something came late.
+async fn rollups_are_made(database: &Database) {
+    let store = Postgres::open(&Options::new(&database.url)).await.unwrap();
+    let client = database.connect().await;
+    let schema = schema("paged", 3);
+    let agent = FakeAgent::new(1, 1, &[&schema]);
+    let keep = Retention::all(Duration::from_secs(30 * DAY_S));
+    let now_ms = START_MS + 2 * DAY_MS;
+    let rows = async |what: &str| {
+        let sql = format!("SELECT count(*) FROM holdfast.{what}");
+        client.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    for (seqs, made) in [(1..=20, 4), (21..=30, 8)] {
+        agent.send(&store, &seqs.map(|seq| tick(seq, &schema)).collect::<Vec<_>>()).await;
+        assert_eq!(rows("unpaged").await, 1);
+        store.maintain(now_ms, keep).await.unwrap();
+        assert_eq!((rows("unpaged").await, rows("pages").await), (0, 4), "one for each level");
+        store.maintain(now_ms, keep).await.unwrap();
+        assert_eq!(store.stats().rollup_pages, made, "not made again without a reason");
+    }
+    // An attempt that has come to nothing is made again; what another hub has taken since isn't stored.
+    let take = "INSERT INTO holdfast.unpaged SELECT agent, day, 77, 0 FROM holdfast.paged";
+    client.batch_execute(take).await.unwrap();
+    store.maintain(now_ms, keep).await.unwrap();
+    assert_eq!((rows("unpaged").await, store.stats().rollup_pages), (0, 12));
+    let series = conformance::series_of(&store, "host-1", "paged").await;
+    let request = RollupRequest {
+        series: vec![series[0].id],
+        level: Level::Day,
+        from_ms: EVER.0,
+        to_ms: EVER.1,
+    };
+    let found = super::examine(&database.url, now_ms).await.unwrap();
+    let rollups = found.iter().find(|finding| finding.what == "rollups").unwrap();
+    assert!(rollups.says.ends_with("; 0 days of agents wait for theirs"), "{}", rollups.says);
+    let damage = "UPDATE holdfast.pages SET data = data || '\\x00'";
+    let read = async || store.rollups(request.clone()).await.unwrap().collect(1).await;
+    assert_eq!(read().await.unwrap()[0][0].1.count, 30);
+    client.batch_execute(damage).await.unwrap();
+    assert!(matches!(read().await, Err(StoreError::Damaged { series, .. }) if series == [0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rollups_are_made_when_their_day_is_over() {
+    let Some(database) = Database::plain().await else { return };
+    rollups_are_made(&database).await;
 }
 
 /// Two hubs on one database.

@@ -24,7 +24,7 @@ use super::{
     change::Change,
     connect::get,
     counters::Counters,
-    days::Days,
+    days::{self, Days},
     fault::{Fault, chain},
     flush,
     state::{AgentState, Known},
@@ -219,21 +219,33 @@ impl<W: Work> Writer<W> {
         group: &[&W::Request],
     ) -> Result<Results<W>, Fault> {
         let transaction = Change::begin(client).await?;
+        let dropped_before = transaction.hold_dropped().await?;
+        self.days.note_dropped(dropped_before);
         let applied = self.work.apply(&transaction, group, &mut self.known).await?;
-        let Applied { answers, agents, batch } = applied;
+        let Applied { answers, mut agents, mut batch } = applied;
+        note_ticks(&mut agents, &mut batch, dropped_before);
         let changed: Vec<&AgentState> = agents.values().filter(|agent| agent.is_changed).collect();
         flush::flush(&transaction, &changed, &batch).await?;
         transaction.commit().await?;
         self.counters.count(&batch);
         for (agent, mut state) in agents {
-            if state.is_changed {
-                state.changed += 1;
-                state.is_changed = false;
-                state.touched.clear();
-            }
+            state.committed();
             self.known.put(agent, state);
         }
         Ok(answers)
+    }
+}
+
+/// Notes which days have got samples that are in no page of rollups, and what comes for days whose samples have
+/// been dropped: there are no partitions for it.
+fn note_ticks(agents: &mut HashMap<AgentId, AgentState>, batch: &mut Batch, dropped_before: i64) {
+    let mut times = HashMap::<i64, Vec<i64>>::new();
+    for tick in &mut batch.ticks {
+        tick.is_stray |= days::day_of(tick.at) < dropped_before;
+        times.entry(tick.stream).or_default().push(tick.at);
+    }
+    for agent in agents.values_mut() {
+        agent.note_samples(&times);
     }
 }
 
