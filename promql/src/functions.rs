@@ -92,6 +92,11 @@ pub(crate) fn find(name: &str) -> Option<&'static Function> {
     FUNCTIONS.iter().find(|function| function.name == name)
 }
 
+/// Whether a function says something else when some of the samples are missing, however alike the others.
+pub(crate) fn counts_samples(name: &str) -> bool {
+    ["changes", "count_over_time", "resets", "sum_over_time"].contains(&name)
+}
+
 const fn vector(name: &'static str, body: Body) -> Function {
     Function { name, returns: Type::Vector, body }
 }

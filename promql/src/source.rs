@@ -168,6 +168,13 @@ pub trait Source {
         Ok(false)
     }
 
+    /// How far apart what [`Source::select`] shows of a time may lie because the samples themselves are no
+    /// longer kept, in milliseconds; 0 where they are. It is asked while a selection is shown. An instant
+    /// looks back at least so far, and what counts samples has no value there.
+    fn resolution_ms(&self, _time_ms: i64) -> i64 {
+        0
+    }
+
     /// The names of labels of the series in the selection, sorted.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The hub: ingest, store, query, rules, notify.
 //!
-//! - [`config`]: the configuration file. [`clock`]: what time it is.
+//! - [`config`]: the configuration file. [`clock`]: what time it is. `calendar`: how it is written.
 //! - [`store`]: where records are kept, and what every implementation promises.
 //! - [`ingest`]: from a request's bytes to an acknowledgement. [`presence`]: who is there.
 //!   [`instances`]: which process speaks for an agent, and whether two do.
@@ -10,6 +10,7 @@
 //! - [`run()`]: everything together, on a socket, until told to stop.
 
 pub mod api;
+mod calendar;
 pub mod clock;
 pub mod config;
 pub mod ingest;

@@ -54,7 +54,13 @@ impl Evaluator<'_> {
         {
             return unique(all);
         }
-        self.of_windows(infallible(of), &call.arguments, grid, keeps_name)
+        let is_counted = functions::counts_samples(call.function.name)
+            && matches!(range(&call.arguments)?.of, RangeOf::Samples(_));
+        let of = |window: &Window<'_>, scalars: &[f64]| {
+            let is_whole = !is_counted || self.source.resolution_ms(window.start_ms) == 0;
+            Ok(if is_whole { of(window, scalars) } else { None })
+        };
+        self.of_windows(of, &call.arguments, grid, keeps_name)
     }
 
     /// An argument that must be there, as the parser has checked.
@@ -200,10 +206,6 @@ impl Evaluator<'_> {
         };
         Ok(one_where_absent(labels, &there))
     }
-}
-
-fn infallible(of: OfWindow) -> impl Fn(&Window<'_>, &[f64]) -> Result<Option<f64>> {
-    move |window, scalars| Ok(of(window, scalars))
 }
 
 fn seconds(time_ms: i64) -> f64 {

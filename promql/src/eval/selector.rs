@@ -61,7 +61,8 @@ impl Evaluator<'_> {
             let later = samples[passed..].iter().take_while(|sample| sample.time_ms <= time_ms);
             passed += later.count();
             let Some(newest) = samples[..passed].last() else { continue };
-            if newest.time_ms >= time_ms - self.lookback_ms && !is_stale(newest.value) {
+            let lookback_ms = self.lookback_ms.max(self.source.resolution_ms(time_ms));
+            if newest.time_ms >= time_ms - lookback_ms && !is_stale(newest.value) {
                 *value = of(newest);
             }
         }

@@ -5,6 +5,7 @@
 //! - [`expression`]: PromQL. [`names`]: the labels that expressions see.
 
 pub mod bucket;
+mod coarse;
 pub mod expression;
 pub mod names;
 pub(crate) mod source;

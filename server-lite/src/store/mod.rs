@@ -120,6 +120,12 @@ pub trait Reader: Send + Sync {
         })
     }
 
+    /// The latest time of which samples have been dropped for their age, Unix milliseconds; what they came
+    /// to may be there as [`Reader::rollups`]. `None` where none have been, or none are kept any longer.
+    fn dropped_ms(&self) -> Option<i64> {
+        None
+    }
+
     /// What the metrics of all series say of themselves, by name; a name more than once where senders
     /// differ.
     ///

@@ -273,6 +273,10 @@ impl Reader for Embedded {
         self.queries.rollups(request)
     }
 
+    fn dropped_ms(&self) -> Option<i64> {
+        self.queries.dropped_ms()
+    }
+
     fn label_names(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
         self.queries.label_names(selector)
     }
@@ -362,7 +366,9 @@ fn make_directory(directory: &Path) -> Result<(), StoreError> {
 fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
     let count = |sql: &str| connection.query_row(sql, [], |row| catalog::unsigned(row, 0));
     let targets = count("SELECT count(*) FROM targets")?;
+    let dropped = "SELECT max(dropped_ms) FROM groups";
     Ok(Tally {
+        dropped_ms: connection.query_row(dropped, [], |row| row.get(0))?,
         agents: count("SELECT count(*) FROM agents")? - targets,
         targets,
         series: count("SELECT coalesce(sum(series), 0) FROM agents")?,

@@ -332,12 +332,20 @@ pub(crate) fn drop_old_blocks(
     groups: &[i64],
     cutoff_ms: i64,
 ) -> Result<(), StoreError> {
-    let drop =
-        || groups.iter().try_for_each(|group| drop_blocks(writing.connection, *group, cutoff_ms));
-    drop().map_err(database("drop old samples"))
+    for group in groups {
+        let dropped = drop_blocks(writing.connection, *group, cutoff_ms);
+        let dropped_ms = dropped.map_err(database("drop old samples"))?;
+        writing.after.tally.dropped_ms = writing.after.tally.dropped_ms.max(dropped_ms);
+    }
+    Ok(())
 }
 
-fn drop_blocks(connection: &Connection, group: i64, cutoff_ms: i64) -> rusqlite::Result<()> {
+/// Gives the latest time that it has dropped.
+fn drop_blocks(
+    connection: &Connection,
+    group: i64,
+    cutoff_ms: i64,
+) -> rusqlite::Result<Option<i64>> {
     let unpaged = unpaged_days(connection, group)?;
     let old: Vec<(i64, i64, i64)> = connection
         .prepare_cached(
@@ -360,7 +368,7 @@ fn drop_blocks(connection: &Connection, group: i64, cutoff_ms: i64) -> rusqlite:
              WHERE id = ?1 AND ?2 IS NOT NULL AND (dropped_ms IS NULL OR dropped_ms < ?2)",
         )?
         .execute(params![group, dropped_ms])
-        .map(|_| ())
+        .map(|_| dropped_ms)
 }
 
 /// Groups that have pages of a level that end before a time.

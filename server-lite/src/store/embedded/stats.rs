@@ -1,9 +1,32 @@
 //! What the store counts, shared by its threads.
 
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
 use crate::store::{
     StoreStats,
     counts::{Commits, Count},
 };
+
+/// The latest of some times, Unix milliseconds.
+#[derive(Debug)]
+pub(crate) struct Latest(AtomicI64);
+
+impl Default for Latest {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+}
+
+impl Latest {
+    pub(crate) fn note(&self, time_ms: i64) {
+        self.0.fetch_max(time_ms, Relaxed);
+    }
+
+    /// `None` where none was noted.
+    pub(crate) fn get(&self) -> Option<i64> {
+        Some(self.0.load(Relaxed)).filter(|time_ms| *time_ms > i64::MIN)
+    }
+}
 
 /// See the fields of [`StoreStats`].
 #[derive(Debug, Default)]
@@ -22,6 +45,8 @@ pub(crate) struct Counters {
     pub(crate) page_bytes: Count,
     pub(crate) seal_failures: Count,
     pub(crate) damaged: Count,
+    /// Of which times samples have been dropped for their age.
+    pub(crate) dropped: Latest,
 }
 
 /// What a change adds to the counters.
@@ -38,6 +63,8 @@ pub(crate) struct Tally {
     pub(crate) sealed_bytes: u64,
     pub(crate) pages: u64,
     pub(crate) page_bytes: u64,
+    /// The latest sample dropped for its age.
+    pub(crate) dropped_ms: Option<i64>,
 }
 
 impl Counters {
@@ -55,6 +82,9 @@ impl Counters {
         self.sealed_bytes.add(tally.sealed_bytes);
         self.pages.add(tally.pages);
         self.page_bytes.add(tally.page_bytes);
+        if let Some(dropped_ms) = tally.dropped_ms {
+            self.dropped.note(dropped_ms);
+        }
     }
 
     /// The figures now, with those that are not counted here.

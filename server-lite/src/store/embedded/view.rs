@@ -76,6 +76,10 @@ impl Reader for View {
         })
     }
 
+    fn dropped_ms(&self) -> Option<i64> {
+        self.counters.dropped.get()
+    }
+
     fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
         Box::pin(self.readers.with(|connection| {
             select::families(connection).map_err(database("read what metrics there are"))

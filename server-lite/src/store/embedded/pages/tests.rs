@@ -119,20 +119,30 @@ async fn a_query_is_answered_when_the_samples_have_gone() {
         waiting_max: 1,
     };
     let expressions = Expressions::new(std::sync::Arc::new(store), bounds);
-    let check = async |text: &'static str, step_ms: i64, expected: &[f64]| {
-        let start_ms = (START_MS.div_euclid(DAY_MS) + 1) * DAY_MS;
-        let steps = promql::Steps { start_ms, end_ms: start_ms + step_ms, step_ms };
-        let work = move |source: &dyn promql::Source,
-                         settings: &promql::Settings,
-                         interrupt: &promql::Interrupt<'_>| {
-            promql::Query::parse(text)?.range(source, steps, settings, interrupt)
+    let warned = "samples up to 2023-11-14T22:18:20.000Z are kept as rollups of 1m only";
+    let check_at =
+        async |after_ms: i64, text: &'static str, step_ms: i64, expected: &[f64], is_warned| {
+            let start_ms = (START_MS.div_euclid(DAY_MS) + 1) * DAY_MS + after_ms;
+            let steps = promql::Steps { start_ms, end_ms: start_ms + step_ms, step_ms };
+            let work = move |source: &dyn promql::Source,
+                             settings: &promql::Settings,
+                             interrupt: &promql::Interrupt<'_>| {
+                promql::Query::parse(text)?.range(source, steps, settings, interrupt)
+            };
+            let (series, warnings) = expressions.run(Wishes::default(), work).await.unwrap();
+            let values: Vec<f64> =
+                series.iter().flat_map(|one| &one.samples).map(|sample| sample.value).collect();
+            assert_eq!(values, expected, "{text}");
+            assert_eq!(warnings.len(), usize::from(is_warned), "{text}: {warnings:?}");
+            assert!(warnings.iter().all(|one| one.starts_with(warned)), "{warnings:?}");
         };
-        let (series, warnings) = expressions.run(Wishes::default(), work).await.unwrap();
-        let values: Vec<f64> =
-            series.iter().flat_map(|one| &one.samples).map(|sample| sample.value).collect();
-        assert_eq!((values, warnings), (expected.to_vec(), vec![]), "{text}");
+    let check = async |text, step_ms, expected: &[f64]| {
+        check_at(0, text, step_ms, expected, false).await;
     };
     check("max_over_time(paged{n=\"0\"}[6h])", 10 * 60_000, &[30.0, 30.0]).await;
     check("count_over_time(paged{n=\"0\"}[1d])", DAY_MS, &[30.0]).await;
-    check("last_over_time(paged{n=\"0\"}[1d:1h] offset 5m)", DAY_MS, &[]).await;
+    // Nothing of it on the ends of spans.
+    check_at(1_000, "max_over_time(paged{n=\"0\"}[1d])", DAY_MS, &[30.0], true).await;
+    check_at(1_000, "10 * irate(paged{n=\"0\"}[1d])", DAY_MS, &[1.0], true).await;
+    check_at(1_000, "count_over_time(paged{n=\"0\"}[1d])", DAY_MS, &[], true).await;
 }
