@@ -3,7 +3,7 @@
 //! Stopping is a drain with a deadline: no new connections, requests under way are answered; then rules
 //! and notifiers stop, within as long again; then the store commits what is queued and is closed.
 
-use std::{fs, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -68,10 +68,12 @@ pub async fn run(
     if config.auth.token.is_none() && !address.ip().is_loopback() {
         return Err(HubError::Open(address));
     }
-    let store = open_store(&config).await?;
+    let (store, alerts) = open_store(&config).await?;
+    // Better now than in the first round: what can't be read is told to who starts the hub.
+    alerts.blocking(|alerts| alerts.load().map(drop)).await?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    let hub = assemble(&config, Arc::clone(&store), &mut tasks, &stopped)?;
+    let hub = assemble(&config, Arc::clone(&store), alerts, &mut tasks, &stopped)?;
     say(address, &config);
     let deadline = config.shutdown_deadline.get();
     let limits = listen::Limits {
@@ -110,7 +112,7 @@ fn say(address: SocketAddr, config: &Config) {
     }
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, AlertStore), HubError> {
     if config.database.url().is_some() {
         return open_database(config).await;
     }
@@ -120,30 +122,29 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
         readers: config.limits.queries as usize,
     };
     let opened = task::spawn_blocking(move || Embedded::open(&options)).await;
-    Ok(Arc::new(opened.unwrap_or(Err(StoreError::Closed))?))
+    let store = opened.unwrap_or(Err(StoreError::Closed))?;
+    let alerts = AlertStore::open(&config.data_dir.join(alert_store::FILE))?;
+    Ok((Arc::new(store), alerts))
 }
 
-/// The store in a database; the states of alerts lie in the data directory all the same.
-async fn open_database(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
-    let directory = &config.data_dir;
-    fs::create_dir_all(directory).map_err(|source| StoreError::Io {
-        operation: "create data directory",
-        path: directory.clone(),
-        source,
-    })?;
+/// The store in a database, and with it the states of alerts.
+async fn open_database(config: &Config) -> Result<(Arc<dyn Store>, AlertStore), HubError> {
     let options = postgres::Options {
         url: config.database.url.clone(),
         series_per_agent: config.limits.series_per_agent.into(),
         readers: config.limits.queries as usize,
         writers: config.database.connections as usize,
     };
-    Ok(Arc::new(Postgres::open(&options).await?))
+    let store = Postgres::open(&options).await?;
+    let alerts = AlertStore::shared(store.shared());
+    Ok((Arc::new(store), alerts))
 }
 
 /// Makes the parts and starts what runs beside the API.
 fn assemble(
     config: &Config,
     store: Arc<dyn Store>,
+    alerts: AlertStore,
     tasks: &mut JoinSet<()>,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Arc<Hub>, HubError> {
@@ -151,7 +152,6 @@ fn assemble(
     let instances = Arc::new(Instances::new(clock()));
     let telemetry = Arc::new(Telemetry::default());
     let rule_metrics = Arc::new(RuleMetrics::default());
-    let alerts = AlertStore::open(&config.data_dir.join(alert_store::FILE))?;
     watch_rules(config, &store, &alerts, &rule_metrics, &clock, tasks, stopped)?;
     let keep = config.retention.keep();
     let house = keep_house(Arc::clone(&store), Arc::clone(&presence), Arc::clone(&clock), keep);
@@ -209,7 +209,7 @@ fn watch_rules(
         },
         interval: config.rule_interval.get(),
         stale_after: config.rule_stale_after.get(),
-    })?;
+    });
     tasks.spawn(runner.run(wait(stopped.clone())));
     let (alerts, clock, metrics) = (alerts.clone(), Arc::clone(clock), Arc::clone(metrics));
     tasks.spawn(notify::run(notifiers, alerts, clock, metrics, wait(stopped.clone())));

@@ -44,6 +44,8 @@ pub struct Fleet {
     pub conflicts: usize,
     /// Times that this began.
     pub conflicts_begun: u64,
+    /// Whether this hub, of all that share a store, keeps house and evaluates rules.
+    pub leads: bool,
 }
 
 impl Telemetry {
@@ -148,7 +150,9 @@ fn store_to(store: &StoreStats, page: &mut Page) {
 }
 
 fn fleet_to(fleet: Fleet, page: &mut Page) {
-    let Fleet { online, conflicts, conflicts_begun } = fleet;
+    let Fleet { online, conflicts, conflicts_begun, leads } = fleet;
+    let help = "1 on the hub that evaluates rules, notifies and keeps house; of all that share a store, one.";
+    page.gauge("holdfast_hub_leader", help, f64::from(u8::from(leads)));
     let help = "Agents whose heartbeat is recent.";
     page.gauge("holdfast_hub_agents_online", help, online as f64);
     let help = "Identities that two agents use, as seen in the last two minutes.";
@@ -232,13 +236,14 @@ mod tests {
         telemetry.answered("ingest", 413);
         let stored = Ingested { samples: 7, records: 2, ..Ingested::default() };
         telemetry.ingested(&stored, 100);
-        let fleet = Fleet { online: 3, conflicts: 1, conflicts_begun: 2 };
+        let fleet = Fleet { online: 3, conflicts: 1, conflicts_begun: 2, leads: true };
         let page = telemetry.page(&StoreStats::default(), fleet, &RuleMetrics::default());
         for line in [
             "holdfast_hub_http_requests_total{endpoint=\"ingest\",status=\"200\"} 2",
             "holdfast_hub_http_requests_total{endpoint=\"ingest\",status=\"413\"} 1",
             "# TYPE holdfast_hub_ingest_samples_total counter\nholdfast_hub_ingest_samples_total 7",
             "holdfast_hub_agents_online 3",
+            "holdfast_hub_leader 1",
             "holdfast_hub_identities_in_conflict 1",
             "holdfast_hub_identity_conflicts_total 2",
         ] {

@@ -40,6 +40,7 @@ pub async fn metrics(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
         online: hub.presence.online(now_ms),
         conflicts: hub.instances.conflicts(now_ms).len(),
         conflicts_begun: hub.instances.begun(),
+        leads: hub.store.is_leader(),
     };
     let page = hub.telemetry.page(&hub.store.stats(), fleet, &hub.rule_metrics);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page)

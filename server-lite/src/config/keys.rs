@@ -55,11 +55,11 @@ fn hub_keys() -> Vec<Key> {
     vec![
         Key::new("listen", Kind::String, "Address and port; port 0 is any that is free. Other addresses than loopback need auth.token.")
             .default("127.0.0.1:8080").restart(),
-        Key::new("data_dir", Kind::Path, "Where the store lies, and the states of alerts. One hub owns it.")
+        Key::new("data_dir", Kind::Path, "Where the store lies, and the states of alerts; with database.url both lie there instead. One hub owns it.")
             .default("/var/lib/holdfast-hub").restart(),
         Key::new("database.url", Kind::String, "Empty: the store lies in data_dir. Else PostgreSQL 14 or newer, as \"postgres://user:password@host/database\", with TimescaleDB or without; several hubs may share it. Not through a pooler that gives each transaction another connection. TLS is required except on this machine: a Unix socket or a loopback address. sslmode is disable, prefer or require, which always checks certificate and name, as verify-full does; sslrootcert names a file of the only certificates to trust.")
             .default("").secret().restart(),
-        Key::new("database.connections", Kind::Integer, "Transactions at one time that store what agents send. The hub has up to limits.queries and six more connections beside them.")
+        Key::new("database.connections", Kind::Integer, "Transactions at one time that store what agents send. The hub has up to limits.queries and eight more connections beside them.")
             .default("2").min("1").max("64").restart(),
         Key::new("shutdown_deadline", Kind::Duration, "How long requests that are under way may take when the hub stops, and then, as long again, what rules and notifiers are at. systemd's TimeoutStopSec must be longer than both together.")
             .default("20s").max("10m").restart(),

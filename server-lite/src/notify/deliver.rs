@@ -175,6 +175,7 @@ impl Worker {
                 // What was queued since it was looked for ends the wait at once.
                 Ok(None) => tokio::select! {
                     _ = queued.changed() => {}
+                    () = self.store.look_again() => {}
                     _ = self.stopped.wait_for(|stopped| *stopped) => {}
                 },
                 Err(error) => {

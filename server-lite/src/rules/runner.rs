@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use super::{
     alert::{AlertStates, Change, Phase, Transition},
-    alert_store::{AlertStore, AlertStoreError},
+    alert_store::AlertStore,
     evaluate::{Moment, evaluate},
     metrics::RuleMetrics,
     rule::Rule,
@@ -63,18 +63,16 @@ pub struct Parts {
 pub struct Runner {
     parts: Parts,
     states: AlertStates,
+    /// Whether `states` are those that were committed last: not once another hub may have led.
+    is_current: bool,
     pruned_ms: Option<i64>,
 }
 
 impl Runner {
-    /// Loads the states that were committed last. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when they can't be read.
-    pub fn new(parts: Parts) -> Result<Self, AlertStoreError> {
-        let states = parts.store.load()?;
-        parts.metrics.note_states(&states);
-        Ok(Self { parts, states, pruned_ms: None })
+    /// Has no states yet: it reads those that were committed last when it begins to lead.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, states: AlertStates::default(), is_current: false, pruned_ms: None }
     }
 
     /// Evaluates at once and then every interval, until `shutdown`. A round that takes longer than
@@ -97,6 +95,10 @@ impl Runner {
     /// One round.
     pub(crate) async fn round(&mut self) {
         if !(self.parts.leads)() {
+            self.is_current = false;
+            return;
+        }
+        if !self.is_current && !self.load().await {
             return;
         }
         let now_ms = (self.parts.clock)();
@@ -106,6 +108,26 @@ impl Runner {
         }
         self.commit(changes, now_ms).await;
         self.keep_house(now_ms).await;
+    }
+
+    /// Takes up where this hub, or the one that led before, has left off.
+    async fn load(&mut self) -> bool {
+        let (notifiers, now_ms) = (self.parts.notifiers.clone(), (self.parts.clock)());
+        let load = move |store: &AlertStore| {
+            store.bury_unconfigured(&notifiers, now_ms)?;
+            store.load()
+        };
+        match self.parts.store.blocking(load).await {
+            Ok(states) => {
+                self.parts.metrics.note_states(&states);
+                (self.states, self.is_current) = (states, true);
+            }
+            Err(error) => {
+                RuleMetrics::count(&self.parts.metrics.commit_failures, 1);
+                error!(error = chain(&error), "can't read alerts, trying again");
+            }
+        }
+        self.is_current
     }
 
     async fn changes_of(&self, rule: &Rule, now_ms: i64) -> Vec<Change> {
@@ -184,6 +206,8 @@ impl Runner {
             }
             Err(error) => {
                 RuleMetrics::count(&metrics.commit_failures, 1);
+                // Another hub may have led meanwhile, or all of it is there and only the answer was lost.
+                self.is_current = false;
                 error!(
                     error = chain(&error),
                     changes = changes.len(),

@@ -4,7 +4,8 @@ use rusqlite::Row;
 use serde::Serialize;
 
 use super::{
-    AlertStore, AlertStoreError, DEAD_KEPT_MS, DELIVERED_KEPT_MS, INCIDENTS_KEPT_MS,
+    AlertStoreError, DEAD_KEPT_MS, DELIVERED_KEPT_MS, INCIDENTS_KEPT_MS,
+    file::File,
     states::{Json, series_of},
 };
 use crate::{
@@ -62,12 +63,9 @@ pub struct DeadLetter {
     pub dead_ms: i64,
 }
 
-impl AlertStore {
+impl File {
     /// The newest incidents, newest first.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when they can't be read.
-    pub fn incidents(&self, limit: u32) -> Result<Vec<IncidentRow>, AlertStoreError> {
+    pub(super) fn incidents(&self, limit: u32) -> Result<Vec<IncidentRow>, AlertStoreError> {
         self.rows("SELECT * FROM incidents ORDER BY started_ms DESC, id LIMIT ?1", limit, |row| {
             Ok(IncidentRow {
                 id: row.get("id")?,
@@ -88,10 +86,7 @@ impl AlertStore {
     }
 
     /// The newest notifications that were given up on, newest first.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when they can't be read.
-    pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, AlertStoreError> {
+    pub(super) fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, AlertStoreError> {
         let sql = "SELECT * FROM outbox WHERE state = 'dead' ORDER BY settled_ms DESC, id LIMIT ?1";
         self.rows(sql, limit, |row| {
             let Json(notification) = row.get("body")?;
@@ -106,10 +101,7 @@ impl AlertStore {
     }
 
     /// Removes what has been kept for long enough; returns how many rows.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when it can't be written.
-    pub fn prune(&self, now_ms: i64) -> Result<usize, AlertStoreError> {
+    pub(super) fn prune(&self, now_ms: i64) -> Result<usize, AlertStoreError> {
         let connection = self.connection();
         let write = || -> rusqlite::Result<usize> {
             let settled = "DELETE FROM outbox WHERE state = ?1 AND settled_ms < ?2";

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension as _, Transaction};
 use serde::Serialize;
 
-use super::{AlertStore, AlertStoreError, states::Json};
+use super::{AlertStoreError, file::File, states::Json};
 use crate::notify::message::Notification;
 
 /// A notification that waits for its turn.
@@ -48,12 +48,12 @@ pub(super) fn insert(
     statement.execute((&notification.id, notifier, body, now_ms))
 }
 
-impl AlertStore {
+impl File {
     /// The oldest notification that waits for this notifier.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when it can't be read.
-    pub fn next_delivery(&self, notifier: &str) -> Result<Option<Delivery>, AlertStoreError> {
+    pub(super) fn next_delivery(
+        &self,
+        notifier: &str,
+    ) -> Result<Option<Delivery>, AlertStoreError> {
         let connection = self.connection();
         let read = || {
             let mut statement = connection.prepare_cached(
@@ -76,10 +76,7 @@ impl AlertStore {
     }
 
     /// Marks one as delivered.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when it can't be written; it is then delivered once more.
-    pub fn mark_delivered(&self, id: i64, now_ms: i64) -> Result<(), AlertStoreError> {
+    pub(super) fn mark_delivered(&self, id: i64, now_ms: i64) -> Result<(), AlertStoreError> {
         self.update(
             "UPDATE outbox SET state = 'delivered', attempts = attempts + 1, error = NULL,
                  settled_ms = ?2 WHERE id = ?1 AND state = 'pending'",
@@ -88,10 +85,12 @@ impl AlertStore {
     }
 
     /// Counts a failed attempt; it stays pending.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when it can't be written.
-    pub fn mark_failed(&self, id: i64, error: &str, refused: bool) -> Result<(), AlertStoreError> {
+    pub(super) fn mark_failed(
+        &self,
+        id: i64,
+        error: &str,
+        refused: bool,
+    ) -> Result<(), AlertStoreError> {
         self.update(
             "UPDATE outbox SET attempts = attempts + 1, refusals = refusals + ?2, error = ?3
              WHERE id = ?1 AND state = 'pending'",
@@ -100,10 +99,12 @@ impl AlertStore {
     }
 
     /// Gives up on one: it is kept, with the reason.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when it can't be written; it is then tried once more.
-    pub fn mark_dead(&self, id: i64, error: &str, now_ms: i64) -> Result<(), AlertStoreError> {
+    pub(super) fn mark_dead(
+        &self,
+        id: i64,
+        error: &str,
+        now_ms: i64,
+    ) -> Result<(), AlertStoreError> {
         self.update(
             "UPDATE outbox SET state = 'dead', attempts = attempts + 1, error = ?2, settled_ms = ?3
              WHERE id = ?1 AND state = 'pending'",
@@ -112,10 +113,7 @@ impl AlertStore {
     }
 
     /// Gives up on what waits for notifiers that are no longer configured; returns how many.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when it can't be written.
-    pub fn bury_unconfigured(
+    pub(super) fn bury_unconfigured(
         &self,
         notifiers: &[String],
         now_ms: i64,
@@ -132,10 +130,7 @@ impl AlertStore {
     }
 
     /// How the outbox stands.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when it can't be read.
-    pub fn outbox_counts(&self) -> Result<OutboxCounts, AlertStoreError> {
+    pub(super) fn outbox_counts(&self) -> Result<OutboxCounts, AlertStoreError> {
         let sql = "SELECT
                 (SELECT count(*) FROM outbox WHERE state = 'pending'),
                 (SELECT count(*) FROM outbox WHERE state = 'dead'),

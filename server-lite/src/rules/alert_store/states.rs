@@ -6,7 +6,7 @@ use rusqlite::{
 };
 use wire::AgentId;
 
-use super::{AlertStore, AlertStoreError, outbox};
+use super::{AlertStoreError, file::File, outbox};
 use crate::{
     notify::message::Notification,
     rules::{
@@ -15,12 +15,9 @@ use crate::{
     },
 };
 
-impl AlertStore {
+impl File {
     /// All alerts as they were committed last.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`] when they can't be read.
-    pub fn load(&self) -> Result<AlertStates, AlertStoreError> {
+    pub(super) fn load(&self) -> Result<AlertStates, AlertStoreError> {
         let failed = self.failed("read alerts from");
         let connection = self.connection();
         let read = || -> rusqlite::Result<AlertStates> {
@@ -39,10 +36,7 @@ impl AlertStore {
     /// Commits changes: states, the incidents they begin or end, and an outbox row for each
     /// transition and each of `notifiers`. Returns how many notifications were queued. What was
     /// committed before is not queued again.
-    ///
-    /// # Errors
-    /// [`AlertStoreError`]; nothing of it is stored then.
-    pub fn commit(
+    pub(super) fn commit(
         &self,
         changes: &[Change],
         notifiers: &[String],
@@ -62,11 +56,7 @@ impl AlertStore {
             tx.commit()?;
             Ok(queued)
         };
-        let queued = write().map_err(failed)?;
-        if queued > 0 {
-            self.shared.queued.send_replace(());
-        }
-        Ok(queued)
+        write().map_err(failed)
     }
 }
 

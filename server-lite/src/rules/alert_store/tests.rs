@@ -1,3 +1,6 @@
+mod shared;
+
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
@@ -67,24 +70,40 @@ fn key(rule: &str, state: &str, notifier: &str) -> String {
     format!("{}-{state}-{notifier}", incident(rule, 500).id)
 }
 
-#[test]
-fn states_survive_a_restart() {
-    let dir = TempDir::new().unwrap();
-    let changes = vec![pending("a"), fired("b"), fired("c")];
-    open(&dir).commit(&changes, &names(&["log"]), NOW).unwrap();
-    let mut expected = AlertStates::default();
-    expected.apply(changes);
-    assert_eq!(open(&dir).load().unwrap(), expected);
-    let store = open(&dir);
-    store.commit(&[resolved("b", 900), fired("a")], &[], NOW).unwrap();
-    expected.apply(vec![resolved("b", 900), fired("a")]);
-    assert_eq!(open(&dir).load().unwrap(), expected);
-}
+/// Opens what a test is about, once more if it is open.
+type Open<'a> = &'a dyn Fn() -> AlertStore;
+/// Each has to hold wherever it is kept.
+const EITHER: [fn(Open<'_>); 6] = [
+    states_survive_a_restart,
+    the_same_transition_is_queued_once_for_each_notifier,
+    infinite_values_are_kept,
+    failures_are_counted_and_the_dead_are_kept,
+    what_waits_for_nobody_is_given_up,
+    history_tells_of_begin_and_end_until_it_is_old,
+];
 
 #[test]
-fn the_same_transition_is_queued_once_for_each_notifier() {
-    let dir = TempDir::new().unwrap();
-    let store = open(&dir);
+fn a_file_does_what_it_has_to() {
+    for test in EITHER {
+        let dir = TempDir::new().unwrap();
+        test(&|| open(&dir));
+    }
+}
+
+fn states_survive_a_restart(open: Open<'_>) {
+    let changes = vec![pending("a"), fired("b"), fired("c")];
+    open().commit(&changes, &names(&["log"]), NOW).unwrap();
+    let mut expected = AlertStates::default();
+    expected.apply(changes);
+    assert_eq!(open().load().unwrap(), expected);
+    let store = open();
+    store.commit(&[resolved("b", 900), fired("a")], &[], NOW).unwrap();
+    expected.apply(vec![resolved("b", 900), fired("a")]);
+    assert_eq!(open().load().unwrap(), expected);
+}
+
+fn the_same_transition_is_queued_once_for_each_notifier(open: Open<'_>) {
+    let store = open();
     let notifiers = names(&["log", "webhook:ops"]);
     assert_eq!(store.commit(&[fired("a")], &notifiers, NOW).unwrap(), 2);
     assert_eq!(store.commit(&[fired("a")], &notifiers, NOW).unwrap(), 0);
@@ -92,7 +111,7 @@ fn the_same_transition_is_queued_once_for_each_notifier() {
     assert_eq!(store.commit(&[fired("a")], &notifiers, NOW).unwrap(), 0);
     assert_eq!(store.commit(&[resolved("a", 900)], &notifiers, NOW).unwrap(), 2);
     drop(store);
-    let store = open(&dir);
+    let store = open();
     assert_eq!(drain(&store, "log"), [key("a", "resolved", "log")]);
     let both = [key("a", "firing", "webhook:ops"), key("a", "resolved", "webhook:ops")];
     assert_eq!(drain(&store, "webhook:ops"), both);
@@ -113,10 +132,8 @@ fn a_commit_is_whole_or_nothing() {
     assert_eq!(store.incidents(10).unwrap(), []);
 }
 
-#[test]
-fn infinite_values_are_kept() {
-    let dir = TempDir::new().unwrap();
-    let store = open(&dir);
+fn infinite_values_are_kept(open: Open<'_>) {
+    let store = open();
     let mut change = pending("a");
     change.after.as_mut().unwrap().value = f64::INFINITY;
     store.commit(std::slice::from_ref(&change), &[], NOW).unwrap();
@@ -124,10 +141,8 @@ fn infinite_values_are_kept() {
     assert_eq!(states.of("a").get(&change.series), change.after.as_ref());
 }
 
-#[test]
-fn failures_are_counted_and_the_dead_are_kept() {
-    let dir = TempDir::new().unwrap();
-    let store = open(&dir);
+fn failures_are_counted_and_the_dead_are_kept(open: Open<'_>) {
+    let store = open();
     store.commit(&[fired("a"), fired("b")], &names(&["log"]), NOW).unwrap();
     let first = store.next_delivery("log").unwrap().unwrap();
     store.mark_failed(first.id, "away", false).unwrap();
@@ -146,10 +161,8 @@ fn failures_are_counted_and_the_dead_are_kept() {
     assert_eq!(store.outbox_counts().unwrap().dead, 1);
 }
 
-#[test]
-fn what_waits_for_nobody_is_given_up() {
-    let dir = TempDir::new().unwrap();
-    let store = open(&dir);
+fn what_waits_for_nobody_is_given_up(open: Open<'_>) {
+    let store = open();
     store.commit(&[fired("a")], &names(&["log", "webhook:old"]), NOW).unwrap();
     assert_eq!(store.bury_unconfigured(&names(&["log", "webhook:new"]), NOW).unwrap(), 1);
     assert_eq!(store.dead_letters(10).unwrap()[0].notifier, "webhook:old");
@@ -157,10 +170,8 @@ fn what_waits_for_nobody_is_given_up() {
     assert_eq!(store.bury_unconfigured(&[], NOW).unwrap(), 0);
 }
 
-#[test]
-fn history_tells_of_begin_and_end_until_it_is_old() {
-    let dir = TempDir::new().unwrap();
-    let store = open(&dir);
+fn history_tells_of_begin_and_end_until_it_is_old(open: Open<'_>) {
+    let store = open();
     store.commit(&[fired("a"), fired("b")], &names(&["log"]), NOW).unwrap();
     store.commit(&[resolved("a", 900)], &names(&["log"]), NOW).unwrap();
     let incidents = store.incidents(10).unwrap();

@@ -106,7 +106,6 @@ impl Bench {
             interval: INTERVAL_DEFAULT,
             stale_after: STALE_AFTER_DEFAULT,
         })
-        .unwrap()
     }
 
     fn set(&self, metric: &str, answer: Answer) {
@@ -242,6 +241,7 @@ async fn a_host_that_cannot_be_read_is_unknown_with_its_reason() {
 async fn a_round_that_is_not_committed_is_found_again() {
     let bench = Bench::new();
     let mut hub = bench.start(&[FULL]);
+    bench.round(&mut hub, -10).await;
     bench.set("disk", Answer::Samples(vec![(0, 1.0)]));
     let other = rusqlite::Connection::open(bench.dir.path().join(FILE)).unwrap();
     other.execute_batch("ALTER TABLE outbox RENAME TO away").unwrap();

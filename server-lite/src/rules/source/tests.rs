@@ -81,8 +81,7 @@ async fn what_an_agent_sends_makes_a_rule_fire() {
         leads: Arc::new(|| true),
         interval: INTERVAL_DEFAULT,
         stale_after: STALE_AFTER_DEFAULT,
-    })
-    .unwrap();
+    });
     *now_ms.lock().unwrap() = time_of(10) + 3_000;
     runner.round().await;
     let states = alerts.load().unwrap();

@@ -1,6 +1,6 @@
 //! What the store counts, and what it last heard of the database.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use super::apply::Batch;
 use crate::store::{
@@ -23,6 +23,8 @@ pub(crate) struct Counters {
     pub(crate) rollup_bytes: Count,
     /// This hub keeps house and evaluates rules.
     pub(crate) leads: AtomicBool,
+    /// As which of all that ever did.
+    pub(crate) epoch: AtomicI64,
 }
 
 impl Counters {

@@ -3,7 +3,10 @@
 //! seconds. One that has lost its connection no longer leads before the server can have noticed.
 
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, Release},
+    },
     time::Duration,
 };
 
@@ -61,7 +64,8 @@ impl Leader {
             // With its connection it gives back the lock, if it still has it.
             drop(Object::take(client));
         }
-        self.counters.leads.store(leads, Relaxed);
+        // After the epoch, for who asks for both.
+        self.counters.leads.store(leads, Release);
         if leads != led {
             tracing::info!(leads, "this hub keeps house and evaluates rules: {leads}");
         }
@@ -75,9 +79,16 @@ impl Leader {
         let client = get(&self.pool).await?;
         let lock = format!("SELECT pg_try_advisory_lock({LOCK})");
         let row = client.query_one(&lock, &[]).await.map_err(database("try to lead"))?;
-        let leads = row.get(0);
-        self.holds = Some(client).filter(|_| leads);
-        Ok(leads)
+        if !row.get::<_, bool>(0) {
+            return Ok(false);
+        }
+        // From here on the lock goes with the connection, whatever fails.
+        let client = self.holds.insert(client);
+        // What another hub is writing as the one that leads is written first.
+        let count = "UPDATE leader SET epoch = epoch + 1 RETURNING epoch";
+        let row = client.query_one(count, &[]).await.map_err(database("begin to lead"))?;
+        self.counters.epoch.store(row.get(0), Relaxed);
+        Ok(true)
     }
 
     /// What metrics say of the whole database.

@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
         partitions: "",
         hypertable: include_str!("migrations/0003-hypertable.sql"),
     },
+    Migration { all: include_str!("migrations/0004-alerts.sql"), partitions: "", hypertable: "" },
 ];
 
 /// How samples lie; decided when the tables are made, and kept.

@@ -17,6 +17,7 @@
 //!   series, what is there already, what is said of metrics.
 //! - `read`, `select`, `stored`: queries. `pages`: rollups, kept. `rollups`: rollups as they are asked for.
 //! - `retain`: what goes when it is old. `leader`: which hub does that, and makes rollups.
+//! - `shared`: for what else hubs keep in it: states of alerts (`rules/alert_store`).
 //! - `doctor`: for whoever runs a hub.
 //! - `inspect`: the store as it lies there, for drills.
 //!
@@ -46,12 +47,13 @@ mod rollups;
 mod schemas;
 mod select;
 mod series;
+mod shared;
 mod state;
 mod stored;
 mod sums;
 mod targets;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 mod writer;
 mod written;
@@ -66,7 +68,6 @@ use tokio::{
 };
 use wire::Family;
 
-pub use self::doctor::examine;
 use self::{
     connect::{Purpose, Server, database, get, pool},
     counters::Counters,
@@ -80,6 +81,7 @@ use self::{
     writer::{Job, QUEUE_MAX, Work, Writer},
     written::Writes,
 };
+pub use self::{doctor::examine, shared::Shared};
 use super::{
     Agent, BoxFuture, GapEntry, GapFilter, IngestBatch, IngestError, Ingested, ReadRequest, Reader,
     Retention, RollupRequest, Rollups, Samples, Seen, Selector, Series, Store, StoreError,
@@ -90,6 +92,8 @@ use super::{
 const READERS_APART: usize = 2;
 /// Connections for housekeeping and small changes.
 const BESIDE: usize = 2;
+/// Connections for what else is kept here.
+const SHARED: usize = 2;
 /// Chunks that may wait for whoever reads them.
 const CHUNKS_QUEUED: usize = 64;
 
@@ -163,6 +167,7 @@ pub struct Postgres {
     beside: Pool,
     write: Pool,
     lead: Pool,
+    shared: Pool,
     house: House,
     running: Mutex<Option<Running>>,
 }
@@ -211,8 +216,15 @@ impl Postgres {
             beside,
             write,
             lead,
+            shared: pool(&address, Purpose::Write, SHARED)?,
             running: Mutex::new(Some(Running { queues, written, writers, leader })),
         })
+    }
+
+    /// For what else is kept in the same database.
+    #[must_use]
+    pub fn shared(&self) -> Shared {
+        Shared { pool: self.shared.clone(), counters: Arc::clone(&self.counters) }
     }
 
     fn queue(&self, batch: IngestBatch) -> Result<Waiting<Ingested>, IngestError> {
@@ -253,7 +265,7 @@ impl Postgres {
     /// Takes out what ends; no request is taken from then on.
     fn stop(&self) -> Option<Running> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        for pool in [&self.queries.pool, &self.apart.pool, &self.beside, &self.lead] {
+        for pool in [&self.queries.pool, &self.apart.pool, &self.beside, &self.lead, &self.shared] {
             pool.close();
         }
         running.leader.abort();

@@ -1,7 +1,7 @@
 //! The conformance suite over PostgreSQL and TimescaleDB, and what only a store that several hubs share can
 //! get wrong.
 
-mod database;
+pub(crate) mod database;
 mod written;
 
 use std::time::Duration;

@@ -13,13 +13,13 @@ use xtask::cluster;
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// A database that is empty.
-pub(super) struct Database {
-    pub(super) url: String,
+pub(crate) struct Database {
+    pub(crate) url: String,
 }
 
 impl Database {
     /// One without TimescaleDB; `None`, said aloud, where there is no PostgreSQL.
-    pub(super) async fn plain() -> Option<Self> {
+    pub(crate) async fn plain() -> Option<Self> {
         let Some(cluster) = env::var(cluster::VARIABLE).ok().filter(|url| !url.is_empty()) else {
             skip(&format!(
                 "no PostgreSQL: {} isn't set (cargo xtask test, or cargo xtask with-postgres …)",
@@ -34,7 +34,7 @@ impl Database {
     }
 
     /// One with TimescaleDB; `None`, said aloud, where it isn't installed.
-    pub(super) async fn timescale() -> Option<Self> {
+    pub(crate) async fn timescale() -> Option<Self> {
         let database = Self::plain().await?;
         let client = database.connect().await;
         let there =
@@ -48,7 +48,7 @@ impl Database {
     }
 
     /// A connection to it, beside the store's.
-    pub(super) async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         connect(&self.url).await
     }
 }
