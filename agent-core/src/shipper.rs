@@ -29,7 +29,7 @@ use crate::{
     sink::{Batch, BatchLimits, Delivery, LogRecord, Sink, SinkError},
     telemetry::SinkStats,
     wake::{News, Pause, WINDOW},
-    wal::{LogHandle, WalError},
+    wal::{LogHandle, WalError, WhatFollows},
 };
 
 /// Bytes of records a second that a backlog drains at, unless told otherwise: a day of ticks of an
@@ -63,6 +63,8 @@ pub struct Shipper {
     bucket: Bucket,
     /// Whether the sink had everything: what comes then is no backlog, and doesn't wait its turn.
     caught_up: bool,
+    /// What lies after the last acknowledgement, read with it.
+    ahead: Option<WhatFollows>,
     replaced: BTreeMap<u64, LogRecord>,
     last_failure: Option<String>,
 }
@@ -99,6 +101,7 @@ impl Shipper {
             news: wake.news(),
             bucket: Bucket::new(max_bytes_per_second),
             caught_up: false,
+            ahead: None,
             replaced: BTreeMap::new(),
             last_failure: None,
         }
@@ -114,7 +117,10 @@ impl Shipper {
     pub async fn run(mut self, mut stop: watch::Receiver<Stop>) {
         let mut appended = self.log.appended();
         loop {
-            appended.borrow_and_update();
+            // What came after something was read ahead is news still.
+            if self.ahead.is_none() {
+                appended.borrow_and_update();
+            }
             let step = self.step(&stop).await;
             self.caught_up = matches!(step, Step::Idle);
             let told = *stop.borrow_and_update();
@@ -138,7 +144,11 @@ impl Shipper {
     }
 
     async fn step(&mut self, stop: &watch::Receiver<Stop>) -> Step {
-        let batch = match self.log.read(&self.name, self.limits).await {
+        let read = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => self.log.read(&self.name, self.limits).await,
+        };
+        let batch = match read {
             Ok(Some(batch)) => self.with_replacements(batch),
             Ok(None) => {
                 self.stats.oldest_ms.set(None);
@@ -188,8 +198,10 @@ impl Shipper {
             return self.failed(reason, None);
         }
         tracing::debug!(sink = self.name, acked_seq, "sink acknowledged");
-        if let Err(error) = self.log.acknowledge(&self.name, acked_seq).await {
-            return self.failed_to_read(&error);
+        self.allow_more();
+        match self.log.go_on(&self.name, acked_seq, self.limits).await {
+            Ok(what_follows) => self.ahead = Some(what_follows),
+            Err(error) => return self.failed_to_read(&error),
         }
         let acked = batch.records.iter().filter(|record| record.seq <= acked_seq);
         let (records, bytes) =
@@ -204,13 +216,17 @@ impl Shipper {
         Step::Progress
     }
 
+    /// What was halved grows again.
+    fn allow_more(&mut self) {
+        let most = self.sink.limits();
+        self.limits.records = self.limits.records.saturating_mul(2).min(most.records);
+        self.limits.bytes = self.limits.bytes.saturating_mul(2).min(most.bytes);
+    }
+
     fn succeeded(&mut self) {
         self.retry.reset();
         self.stats.up.set(true);
         self.stats.identity_conflict.set(false);
-        let most = self.sink.limits();
-        self.limits.records = self.limits.records.saturating_mul(2).min(most.records);
-        self.limits.bytes = self.limits.bytes.saturating_mul(2).min(most.bytes);
         if self.last_failure.take().is_some() {
             let pending = self.log.stats().last_seq.saturating_sub(self.stats.acked_seq.get());
             tracing::info!(sink = self.name, pending, "sink is back");

@@ -36,6 +36,22 @@ async fn what_is_appended_is_announced_read_and_given_back() {
 }
 
 #[tokio::test]
+async fn an_acknowledgement_brings_what_follows() {
+    let directory = fast_directory();
+    let log = LogHandle::spawn(Box::new(open(directory.path()))).unwrap();
+    log.register("hub").await.unwrap();
+    for tick in 1..=3 {
+        log.append(record(tick)).await.unwrap();
+    }
+    let follows = log.go_on("hub", 2, ALL).await.unwrap().unwrap().unwrap();
+    assert_eq!(follows.records.iter().map(|record| record.seq).collect::<Vec<_>>(), [3]);
+    assert!(log.go_on("hub", 3, ALL).await.unwrap().unwrap().is_none());
+    assert_eq!(log.stats().records, 0);
+    let unknown = log.go_on("nobody", 3, ALL).await;
+    assert!(matches!(unknown, Err(WalError::UnknownSink(name)) if name == "nobody"));
+}
+
+#[tokio::test]
 async fn closing_makes_cursors_durable_and_frees_the_log() {
     let directory = fast_directory();
     let log = LogHandle::spawn(Box::new(open(directory.path()))).unwrap();

@@ -40,12 +40,16 @@ pub struct OwnedRecord {
 
 type Reply<T> = oneshot::Sender<Result<T, WalError>>;
 
+/// What [`Wal::read`] said after an acknowledgement.
+pub type WhatFollows = Result<Option<Batch>, WalError>;
+
 enum Command {
     Append(Arc<OwnedRecord>, Reply<u64>),
     Register(String, Delivery, Reply<u64>),
     RetainSinks(Vec<String>, Reply<Vec<String>>),
     Read(String, BatchLimits, Reply<Option<Batch>>),
     Acknowledge(String, u64, Reply<()>),
+    GoOn(String, u64, BatchLimits, Reply<WhatFollows>),
     Close(Reply<()>),
 }
 
@@ -166,6 +170,20 @@ impl LogHandle {
         self.ask(|reply| Command::Acknowledge(sink.to_owned(), seq, reply)).await
     }
 
+    /// As [`Wal::acknowledge`] and then [`Wal::read`], for the price of one: the log's thread is woken
+    /// once.
+    ///
+    /// # Errors
+    /// As [`Wal::acknowledge`]; nothing was read then.
+    pub async fn go_on(
+        &self,
+        sink: &str,
+        seq: u64,
+        limits: BatchLimits,
+    ) -> Result<WhatFollows, WalError> {
+        self.ask(|reply| Command::GoOn(sink.to_owned(), seq, limits, reply)).await
+    }
+
     /// The stream that new records belong to.
     #[must_use]
     pub fn stream_id(&self) -> StreamId {
@@ -236,6 +254,10 @@ fn carry_out(command: Command, wal: &mut dyn Wal, published: &Published) -> Cont
         Command::Acknowledge(sink, seq, reply) => {
             answer(wal, published, reply, |wal| wal.acknowledge(&sink, seq));
         }
+        Command::GoOn(sink, seq, limits, reply) => answer(wal, published, reply, |wal| {
+            wal.acknowledge(&sink, seq)?;
+            Ok(wal.read(&sink, limits))
+        }),
         Command::Close(reply) => {
             let _ = reply.send(wal.flush());
             return ControlFlow::Break(());

@@ -103,7 +103,7 @@ mod wholes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-pub use handle::{LogHandle, OwnedRecord};
+pub use handle::{LogHandle, OwnedRecord, WhatFollows};
 pub use limits::{MAX_AGE_DEFAULT, MAX_BYTES_DEFAULT, MAX_BYTES_MIN};
 pub use log::SledWal;
 pub use outlook::{Outlook, Prospect};
