@@ -4,6 +4,10 @@
 //! hundredths of a second, five disk time in thousandths) and 15 are gauges (ten in whole kilobytes, three
 //! loads with two digits, two ratios with every digit an f64 has). That is the mix of a node_exporter page.
 //! Random floats instead would flatter nobody: they don't compress at all.
+//!
+//! [`Host::node`] has node_exporter's own names besides, for what asks by them (`node`).
+
+mod node;
 
 use std::sync::Arc;
 
@@ -19,10 +23,12 @@ pub const START_MS: i64 = 1_700_000_000_000;
 const SCHEMA_SERIES: usize = 50;
 
 /// One such host.
+#[derive(Clone)]
 pub struct Host {
     name: String,
     id: [u8; 16],
     schemas: Vec<Arc<EncodedSchema>>,
+    moves: Vec<Move>,
     values: Vec<f64>,
     random: Random,
     ticks: u64,
@@ -34,15 +40,30 @@ impl Host {
     /// Host `number` with so many series; the same every time.
     #[must_use]
     pub fn new(number: u32, series: usize, interval_ms: i64) -> Self {
-        let mut id = [0; 16];
-        id[..4].copy_from_slice(&number.to_be_bytes());
         let schemas = (0..series.div_ceil(SCHEMA_SERIES))
             .map(|index| schema(index, SCHEMA_SERIES.min(series - index * SCHEMA_SERIES)));
+        Self::of(number, schemas.collect(), (0..series).map(Move::of_mix).collect(), interval_ms)
+    }
+
+    /// Host `number` with node_exporter's names, labels and sizes; the same every time.
+    #[must_use]
+    pub fn node(number: u32, interval_ms: i64) -> Self {
+        let (schemas, moves) = node::host();
+        Self::of(number, schemas, moves, interval_ms)
+    }
+
+    fn of(
+        number: u32,
+        schemas: Vec<Arc<EncodedSchema>>,
+        moves: Vec<Move>,
+        interval_ms: i64,
+    ) -> Self {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
         let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(number) << 32);
-        let values = (0..series).map(|index| first(index, &mut random)).collect();
-        let name = format!("host-{number}");
-        let schemas = schemas.collect();
-        Self { name, id, schemas, values, random, ticks: 0, start_ms: START_MS, interval_ms }
+        let values = moves.iter().enumerate().map(|(at, of)| of.first(at, &mut random)).collect();
+        let (name, ticks, start_ms) = (format!("host-{number}"), 0, START_MS);
+        Self { name, id, schemas, moves, values, random, ticks, start_ms, interval_ms }
     }
 
     /// The same host, from another time on.
@@ -50,6 +71,12 @@ impl Host {
     pub const fn starting_at(mut self, start_ms: i64) -> Self {
         self.start_ms = start_ms;
         self
+    }
+
+    /// How many series it has.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        self.values.len()
     }
 
     /// The schemas that every tick names.
@@ -106,13 +133,12 @@ impl Host {
         let (mut encoder, time_ms) = (Encoder::new(Version::V1), self.time_ms());
         let series = self.schemas.iter().flat_map(|schema| schema.schema.iter());
         for ((family, labels), value) in series.zip(&self.values) {
-            let device = labels.first().map_or("", |(_, device)| device);
-            let labels = [
-                Label::new("__name__", &family.name),
-                Label::new("device", device),
-                Label::new("instance", &self.name),
-                Label::new("job", "node"),
-            ];
+            let given = [("__name__", &*family.name), ("instance", &*self.name), ("job", "node")];
+            let own = labels.iter().map(|(name, value)| (&**name, &**value));
+            let mut labels: Vec<(&str, &str)> = given.into_iter().chain(own).collect();
+            labels.sort_unstable();
+            let labels: Vec<Label<'_>> =
+                labels.into_iter().map(|(name, value)| Label::new(name, value)).collect();
             encoder.series(&labels, &[Sample::new(time_ms, *value)], &Metadata::default());
         }
         snappy::compress(&encoder.finish())
@@ -120,8 +146,8 @@ impl Host {
 
     fn step(&mut self) {
         self.ticks += 1;
-        for (index, value) in self.values.iter_mut().enumerate() {
-            step(index, value, &mut self.random);
+        for (of, value) in self.moves.iter().zip(&mut self.values) {
+            of.step(value, &mut self.random);
         }
     }
 
@@ -138,37 +164,76 @@ impl Host {
     }
 }
 
-/// Where a value begins: any size up to 2^33 is as likely as any other, as on a host that has been up
-/// for a while. A third of what stands still is 0, a third 1.
-fn first(index: usize, random: &mut Random) -> f64 {
-    let bits = random.below(34) as u32;
-    let value = random.below(1 << bits);
-    match (index % 100, index % 3) {
-        (0..40, 0) => 0.0,
-        (0..40, 1) => 1.0,
-        (70..80, _) => (value / 100.0).round() / 100.0,
-        (80..85, _) => (value / 1_000.0).round() / 1_000.0,
-        (85..95, _) => (value / 1_024.0).round() * 1_024.0,
-        _ => value,
-    }
+/// How a series moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Move {
+    /// Not at all.
+    Still,
+    /// Not at all, and this is its value.
+    Fixed(f64),
+    /// A counter of whole numbers.
+    Count,
+    /// A counter of seconds, in hundredths: CPU time.
+    Hundredths,
+    /// A counter of seconds, in thousandths: disk time.
+    Thousandths,
+    /// A gauge in pages of memory.
+    Pages,
+    /// A load with two digits.
+    Load,
+    /// A ratio with every digit an f64 has.
+    Ratio,
 }
 
-/// Moves one value to the next tick, as its place in the mix says. What has counted far counts fast.
-fn step(index: usize, value: &mut f64, random: &mut Random) {
-    let pace = |share: f64| (*value / share) as u64 + 2;
-    match index % 100 {
-        0..40 => {}
-        40..70 => *value += random.below(pace(50_000.0)),
-        70..80 => *value = (*value * 100.0 + random.below(pace(500.0).min(1_000))).round() / 100.0,
-        80..85 => {
-            *value = (*value * 1_000.0 + random.below(pace(50.0).min(3_000))).round() / 1_000.0;
+impl Move {
+    /// Of the n-th series of the mix.
+    const fn of_mix(index: usize) -> Self {
+        match index % 100 {
+            0..40 => Self::Still,
+            40..70 => Self::Count,
+            70..80 => Self::Hundredths,
+            80..85 => Self::Thousandths,
+            85..95 => Self::Pages,
+            95..98 => Self::Load,
+            _ => Self::Ratio,
         }
-        85..95 => {
-            let pages = pace(1_024.0 * 200.0);
-            *value = (*value + (random.below(2 * pages + 1) - pages as f64) * 1_024.0).abs();
+    }
+
+    /// Where a value begins: any size up to 2^33 is as likely as any other, as on a host that has been up
+    /// for a while. A third of what stands still is 0, a third 1.
+    fn first(self, index: usize, random: &mut Random) -> f64 {
+        let bits = random.below(34) as u32;
+        let value = random.below(1 << bits);
+        match (self, index % 3) {
+            (Self::Fixed(value), _) => value,
+            (Self::Still, 0) => 0.0,
+            (Self::Still, 1) => 1.0,
+            (Self::Hundredths, _) => (value / 100.0).round() / 100.0,
+            (Self::Thousandths, _) => (value / 1_000.0).round() / 1_000.0,
+            (Self::Pages, _) => (value / 1_024.0).round() * 1_024.0,
+            _ => value,
         }
-        95..98 => *value = random.below(400) / 100.0,
-        _ => *value = random.below(1 << 53) / (1_u64 << 53) as f64,
+    }
+
+    /// Moves a value to the next tick. What has counted far counts fast.
+    fn step(self, value: &mut f64, random: &mut Random) {
+        let pace = |share: f64| (*value / share) as u64 + 2;
+        match self {
+            Self::Still | Self::Fixed(_) => {}
+            Self::Count => *value += random.below(pace(50_000.0)),
+            Self::Hundredths => {
+                *value = (*value * 100.0 + random.below(pace(500.0).min(1_000))).round() / 100.0;
+            }
+            Self::Thousandths => {
+                *value = (*value * 1_000.0 + random.below(pace(50.0).min(3_000))).round() / 1_000.0;
+            }
+            Self::Pages => {
+                let pages = pace(1_024.0 * 200.0);
+                *value = (*value + (random.below(2 * pages + 1) - pages as f64) * 1_024.0).abs();
+            }
+            Self::Load => *value = random.below(400) / 100.0,
+            Self::Ratio => *value = random.below(1 << 53) / (1_u64 << 53) as f64,
+        }
     }
 }
 
@@ -188,6 +253,7 @@ fn schema(number: usize, series: usize) -> Arc<EncodedSchema> {
 }
 
 /// xorshift64*: the same numbers every time.
+#[derive(Clone)]
 struct Random(u64);
 
 impl Random {
@@ -228,5 +294,9 @@ mod tests {
         assert_eq!((request.records.len(), request.schemas.len()), (1, 3));
         let request = request::decode(&host.request().unwrap()).unwrap().records.len();
         assert_eq!(request, 1);
+        let mut node = Host::node(1, 15_000);
+        let request = request::decode(&node.request().unwrap()).unwrap();
+        let series: usize = request.schemas.iter().map(|one| one.schema.series.len()).sum();
+        assert_eq!((request.records.len(), series), (1, node.series()));
     }
 }

@@ -17,7 +17,7 @@ const TRIES_MAX: u64 = 2_400;
 
 /// How a store is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub enum Protocol {
     /// As an agent does.
     Records,
     /// Prometheus remote write 1.0.
@@ -26,16 +26,17 @@ pub(super) enum Protocol {
 
 /// The requests of some hosts: for each host, one a scrape, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Load(Vec<Vec<Vec<u8>>>);
+pub struct Load(Vec<Vec<Vec<u8>>>);
 
 /// How sending went.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sent {
-    pub(super) took: Duration,
+pub struct Sent {
+    /// Time.
+    pub took: Duration,
     /// The longest time that one request took, from its first attempt to its answer.
-    pub(super) slowest: Duration,
+    pub slowest: Duration,
     /// Answers that said to come back later.
-    pub(super) pushed_back: u64,
+    pub pushed_back: u64,
 }
 
 impl Sent {
@@ -50,7 +51,11 @@ impl Sent {
 }
 
 impl Load {
-    pub(super) fn new(hosts: Vec<Host>, ticks: u64, protocol: Protocol) -> Result<Self> {
+    /// So many scrapes of each.
+    ///
+    /// # Errors
+    /// When a host has more series than a record holds.
+    pub fn new(hosts: Vec<Host>, ticks: u64, protocol: Protocol) -> Result<Self> {
         let bodies = hosts.into_iter().map(|mut host| {
             let body = |_| match protocol {
                 Protocol::Records => Ok(host.request()?),
@@ -61,7 +66,9 @@ impl Load {
         Ok(Self(bodies.collect::<Result<_>>()?))
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    /// Bytes of all requests.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
         self.0.iter().flatten().map(|body| body.len() as u64).sum()
     }
 
@@ -76,7 +83,10 @@ impl Load {
     }
 
     /// Sends all of it: each connection has hosts of its own and goes through them scrape by scrape.
-    pub(super) fn send(self, connections: &[Connection]) -> Result<Sent> {
+    ///
+    /// # Errors
+    /// When a request is refused, or told to come back too often.
+    pub fn send(self, connections: &[Connection]) -> Result<Sent> {
         let mut parts: Vec<Vec<Vec<Vec<u8>>>> = connections.iter().map(|_| Vec::new()).collect();
         for (index, host) in self.0.into_iter().enumerate() {
             parts[index % connections.len()].push(host);

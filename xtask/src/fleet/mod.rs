@@ -6,8 +6,11 @@
 //! agent sends it, and by remote write, as to the others. Then each is asked what a dashboard asks.
 //!
 //! - `load`: the requests, and who sends them.
-//! - `store`: the stores: started, measured, asked, stopped.
+//! - `store`: the stores: started, measured, stopped. `ask`: what they are asked.
+//!
+//! The bench `dashboard` of the hub asks them more.
 
+mod ask;
 mod load;
 mod store;
 
@@ -15,8 +18,11 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Result, ensure};
 
-pub use self::store::Kind;
-use self::{load::Load, store::Store};
+pub use self::{
+    ask::{Asker, Question},
+    load::{Load, Protocol, Sent},
+    store::{Connection, Kind, Sender, Store},
+};
 use crate::{
     demo::build_release,
     programs::{Binaries, millis, unix_now},
@@ -140,10 +146,7 @@ fn measure(
     store.settle()?;
     let after = store.usage()?;
     let end_ms = start_ms + millis(plan.interval) * i64::try_from(plan.ticks())?;
-    let questions = [
-        store::Question::host_range("host-1", start_ms, end_ms),
-        store::Question::fleet_now(end_ms),
-    ];
+    let questions = [Question::host_range("host-1", start_ms, end_ms), Question::fleet_now(end_ms)];
     let answers = questions
         .iter()
         .map(|question| store.ask(question, ASKED))
@@ -259,7 +262,7 @@ mod tests {
             connections: 1,
             stores: vec![],
         };
-        let bodies = || Load::new(plan.fleet(0), 3, load::Protocol::RemoteWrite).unwrap();
+        let bodies = || Load::new(plan.fleet(0), 3, Protocol::RemoteWrite).unwrap();
         assert_eq!(bodies(), bodies());
     }
 }

@@ -7,12 +7,15 @@ use std::{
     process::Command,
     str::FromStr,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use super::load::Protocol;
+use super::{
+    ask::{Asker, Question},
+    load::Protocol,
+};
 use crate::{
     chore::has,
     programs::{Binaries, Hub, Program, Usage, unix_now, wait_for},
@@ -66,7 +69,9 @@ impl Kind {
         all
     }
 
-    pub(super) const fn protocol(&self) -> Protocol {
+    /// How it is spoken to.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
         match self {
             Self::Embedded(Sender::Agent) | Self::Postgres(_) => Protocol::Records,
             Self::Embedded(Sender::RemoteWrite) | Self::Prometheus | Self::VictoriaMetrics => {
@@ -113,7 +118,7 @@ impl FromStr for Kind {
 }
 
 /// A store that runs.
-pub(super) struct Store {
+pub struct Store {
     kind: Kind,
     process: Process,
     /// Where its data lies.
@@ -126,41 +131,12 @@ enum Process {
     Other(Program),
 }
 
-/// Something that a dashboard asks by Prometheus's API.
-#[derive(Clone, Debug)]
-pub(super) struct Question {
-    path: &'static str,
-    parameters: Vec<(&'static str, String)>,
-}
-
-impl Question {
-    /// All of one host's time: the rates of one of its collectors' series.
-    pub(super) fn host_range(host: &str, from_ms: i64, to_ms: i64) -> Self {
-        let step_ms = ((to_ms - from_ms) / 300).max(1_000);
-        let query = format!("rate(bench_metric_0_bytes_total{{instance=\"{host}\"}}[1m])");
-        let parameters = vec![
-            ("query", query),
-            ("start", seconds(from_ms)),
-            ("end", seconds(to_ms)),
-            ("step", seconds(step_ms)),
-        ];
-        Self { path: "/api/v1/query_range", parameters }
-    }
-
-    /// The whole fleet at one time.
-    pub(super) fn fleet_now(at_ms: i64) -> Self {
-        let query = "topk(5, sum by (instance) (bench_metric_0_bytes_total))".to_owned();
-        let parameters = vec![("query", query), ("time", seconds(at_ms))];
-        Self { path: "/api/v1/query", parameters }
-    }
-}
-
-fn seconds(ms: i64) -> String {
-    format!("{}.{:03}", ms.div_euclid(1_000), ms.rem_euclid(1_000))
-}
-
 impl Store {
-    pub(super) fn start(kind: &Kind, binaries: &Binaries, directory: &Path) -> Result<Self> {
+    /// Starts it, its data below `directory`.
+    ///
+    /// # Errors
+    /// When it doesn't come up.
+    pub fn start(kind: &Kind, binaries: &Binaries, directory: &Path) -> Result<Self> {
         let hub = |environment: &[(&str, &str)]| -> Result<(Process, PathBuf, String)> {
             let hub = Hub::start_with(binaries, directory, TOKEN, environment)?;
             let (data, url) = (hub.data_dir().to_owned(), hub.url());
@@ -208,7 +184,11 @@ impl Store {
         }
     }
 
-    pub(super) fn usage(&mut self) -> Result<Usage> {
+    /// What its process has used, and holds.
+    ///
+    /// # Errors
+    /// When that can't be read.
+    pub fn usage(&mut self) -> Result<Usage> {
         let program = match &mut self.process {
             Process::Hub(hub) => hub.program().context("the hub runs")?,
             Process::Other(program) => program,
@@ -217,7 +197,10 @@ impl Store {
     }
 
     /// Connections to send through, at one time.
-    pub(super) fn connections(&self, count: usize) -> Result<Vec<Connection>> {
+    ///
+    /// # Errors
+    /// When no token can be made for them.
+    pub fn connections(&self, count: usize) -> Result<Vec<Connection>> {
         (0..count).map(|_| self.connection()).collect()
     }
 
@@ -257,7 +240,10 @@ impl Store {
     }
 
     /// Waits until what was sent lies where it stays.
-    pub(super) fn settle(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub fn settle(&self) -> Result<()> {
         if matches!(self.process, Process::Other(_)) {
             thread::sleep(SETTLE_OTHERS);
             return Ok(());
@@ -276,31 +262,27 @@ impl Store {
         wait_for(SETTLE_DEADLINE, is_done).with_context(|| format!("{} settles", self.kind))
     }
 
+    /// Who asks it; the connection stays open.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        let token = matches!(self.process, Process::Hub(_)).then_some(TOKEN);
+        Asker::new(&self.url, token)
+    }
+
     /// How long a question takes: the median of some answers.
     pub(super) fn ask(&self, question: &Question, times: usize) -> Result<Duration> {
-        let mut took = Vec::with_capacity(times);
-        for _ in 0..times {
-            let mut request = ureq::get(format!("{}{}", self.url, question.path));
-            for (name, value) in &question.parameters {
-                request = request.query(*name, value);
-            }
-            if let Some((name, value)) = self.authorization()? {
-                request = request.header(name, value);
-            }
-            let begun = Instant::now();
-            let mut response = request.call().with_context(|| format!("ask {}", self.kind))?;
-            let text = response.body_mut().with_config().limit(1 << 30).read_to_string()?;
-            took.push(begun.elapsed());
-            let answer: serde_json::Value = serde_json::from_str(&text)?;
-            if answer["data"]["result"].as_array().is_none_or(Vec::is_empty) {
-                bail!("{} has no answer to {question:?}: {text}", self.kind);
-            }
-        }
+        let asker = self.asker();
+        let took = (0..times).map(|_| Ok(asker.ask(question)?.0));
+        let mut took = took.collect::<Result<Vec<Duration>>>()?;
         took.sort_unstable();
         Ok(took[took.len() / 2])
     }
 
-    pub(super) fn stop(&mut self) -> Result<()> {
+    /// SIGTERM.
+    ///
+    /// # Errors
+    /// When it doesn't end well.
+    pub fn stop(&mut self) -> Result<()> {
         match &mut self.process {
             Process::Hub(hub) => hub.stop(),
             Process::Other(program) => program.stop(),
@@ -356,7 +338,7 @@ fn directory_bytes(directory: &Path) -> std::io::Result<u64> {
 }
 
 /// A connection that sends requests, one at a time.
-pub(super) struct Connection {
+pub struct Connection {
     agent: ureq::Agent,
     url: String,
     headers: Vec<(&'static str, String)>,
@@ -392,12 +374,5 @@ mod tests {
         let database: Kind = "postgres://me:secret@localhost/db".parse().unwrap();
         assert_eq!(database.to_string(), "postgres");
         assert!("mysql://".parse::<Kind>().unwrap_err().contains("expected embedded"));
-    }
-
-    #[test]
-    fn times_are_seconds() {
-        for (ms, text) in [(0, "0.000"), (1_234, "1.234"), (-1, "-1.999")] {
-            assert_eq!(seconds(ms), text);
-        }
     }
 }
