@@ -1,8 +1,8 @@
 //! What the store counts, and what it last heard of the database.
 
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
-use super::apply::Batch;
+use super::{apply::Batch, days::DAY_MS};
 use crate::store::{
     StoreStats,
     counts::{Commits, Count},
@@ -25,9 +25,22 @@ pub(crate) struct Counters {
     pub(crate) leads: AtomicBool,
     /// As which of all that ever did.
     pub(crate) epoch: AtomicI64,
+    /// Samples of days before this one have been dropped, counted from 1970.
+    dropped_before: AtomicI64,
 }
 
 impl Counters {
+    /// Notes that samples of days before one have been dropped.
+    pub(crate) fn note_dropped(&self, before: i64) {
+        self.dropped_before.fetch_max(before, Relaxed);
+    }
+
+    /// The latest time of which samples have been dropped.
+    pub(crate) fn dropped_ms(&self) -> Option<i64> {
+        let before = self.dropped_before.load(Relaxed);
+        (before > 0).then(|| before.saturating_mul(DAY_MS) - 1)
+    }
+
     /// Adds what a committed transaction brought.
     pub(crate) fn count(&self, batch: &Batch) {
         self.refused_samples.add(batch.refused);

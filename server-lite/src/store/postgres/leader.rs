@@ -95,7 +95,7 @@ impl Leader {
     async fn measure(&self) {
         let sql = "SELECT count(*) FILTER (WHERE job IS NULL), \
                    count(*) FILTER (WHERE job IS NOT NULL), coalesce(sum(series), 0)::bigint, \
-                   pg_database_size(current_database()) FROM agents";
+                   pg_database_size(current_database()), (SELECT before_day FROM dropped) FROM agents";
         let Some(client) = &self.holds else {
             let Ok(client) = get(&self.pool).await else { return };
             return self.note(client.query_one(sql, &[]).await);
@@ -110,5 +110,6 @@ impl Leader {
         self.counters.targets.set(figure(1));
         self.counters.series.set(figure(2));
         self.counters.disk_bytes.set(figure(3));
+        self.counters.note_dropped(row.get(4));
     }
 }

@@ -208,9 +208,13 @@ impl Postgres {
         let (written, writer) = begin.writer(Writes { series_max, families: Families::default() });
         writers.push(writer);
         let leader = tokio::spawn(leader.run());
+        let view = |readers| {
+            let counters = Arc::clone(&counters);
+            pool(&address, Purpose::Read, readers).map(|pool| View { pool, counters })
+        };
         Ok(Self {
-            queries: View { pool: pool(&address, Purpose::Read, options.readers)? },
-            apart: Arc::new(View { pool: pool(&address, Purpose::Read, READERS_APART)? }),
+            queries: view(options.readers)?,
+            apart: Arc::new(view(READERS_APART)?),
             house: House::new(migrated.layout),
             counters,
             beside,
@@ -355,6 +359,10 @@ impl Reader for Postgres {
         self.queries.rollups(request)
     }
 
+    fn dropped_ms(&self) -> Option<i64> {
+        self.queries.dropped_ms()
+    }
+
     fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
         self.queries.families()
     }
@@ -363,6 +371,7 @@ impl Reader for Postgres {
 /// Reads through connections of its own.
 struct View {
     pool: Pool,
+    counters: Arc<Counters>,
 }
 
 impl Reader for View {
@@ -386,6 +395,10 @@ impl Reader for View {
             tokio::spawn(rollups::read(client, request, sink));
             Ok(Rollups::new(chunks))
         })
+    }
+
+    fn dropped_ms(&self) -> Option<i64> {
+        self.counters.dropped_ms()
     }
 
     fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {

@@ -72,7 +72,8 @@ impl House {
         Making { pool, counters, now_ms, keep }.make_all().await?;
         let mut client = get(pool).await?;
         let cutoff_ms = keep.raw_before_ms(now_ms);
-        self.drop_samples(&mut client, cutoff_ms).await.map_err(database("drop old samples"))?;
+        let dropped = self.drop_samples(&mut client, cutoff_ms).await;
+        counters.note_dropped(dropped.map_err(database("drop old samples"))?);
         if self.layout == Layout::Hypertable {
             let columns = columns(&client, now_ms.saturating_sub(COLUMNS_AFTER_MS)).await;
             columns.map_err(database("put samples in columns"))?;
@@ -105,7 +106,8 @@ impl House {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn drop_samples(&self, client: &mut Object, cutoff_ms: i64) -> Result<()> {
+    /// Gives the first day that is kept.
+    async fn drop_samples(&self, client: &mut Object, cutoff_ms: i64) -> Result<i64> {
         let before = note_dropped(client, days::day_of(cutoff_ms)).await?;
         let before_ms = before.saturating_mul(DAY_MS);
         match self.layout {
@@ -126,7 +128,8 @@ impl House {
                 }
             }
         }
-        drop_strays(client, before_ms).await
+        drop_strays(client, before_ms).await?;
+        Ok(before)
     }
 }
 

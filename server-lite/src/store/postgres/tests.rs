@@ -192,7 +192,10 @@ async fn old_samples_go(database: &Database) {
     let long_ago = IngestBatch { received_ms: START_MS - 20 * day_ms, ..other.batch(&[tick]) };
     store.ingest(long_ago).await.unwrap();
     let keep = Retention::all(Duration::from_secs(10 * 86_400));
+    assert_eq!(store.dropped_ms(), None);
     store.maintain(START_MS, keep).await.unwrap();
+    let kept_ms = (START_MS - 10 * DAY_MS).div_euclid(DAY_MS) * DAY_MS;
+    assert_eq!(store.dropped_ms(), Some(kept_ms - 1));
     let left = samples_of(&store, "host-1", "old", EVER).await.concat();
     let left: Vec<i64> = left.iter().map(|(at, _)| *at).collect();
     assert_eq!(left, times[3..]);

@@ -221,6 +221,7 @@ impl<W: Work> Writer<W> {
         let transaction = Change::begin(client).await?;
         let dropped_before = transaction.hold_dropped().await?;
         self.days.note_dropped(dropped_before);
+        self.counters.note_dropped(dropped_before);
         let applied = self.work.apply(&transaction, group, &mut self.known).await?;
         let Applied { answers, mut agents, mut batch } = applied;
         note_ticks(&mut agents, &mut batch, dropped_before);
