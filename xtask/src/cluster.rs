@@ -46,6 +46,8 @@ pub struct Cluster {
     directory: TempDir,
     programs: PathBuf,
     durability: Durability,
+    /// More settings, as `name=value`.
+    settings: Vec<String>,
     server: Option<Child>,
 }
 
@@ -78,7 +80,49 @@ impl Cluster {
     /// # Errors
     /// When it is installed and doesn't start: what it said.
     pub fn start(durability: Durability) -> Result<Option<Self>> {
+        Self::start_with(durability, &[])
+    }
+
+    /// As [`Cluster::start`], with more settings of the server: `name=value`.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_with(durability: Durability, settings: &[&str]) -> Result<Option<Self>> {
         let Some(programs) = programs() else { return Ok(None) };
+        let cluster = Self::empty(programs, durability, settings)?;
+        cluster.init()?;
+        cluster.started().map(Some)
+    }
+
+    /// A copy of it that follows it, and only reads until it is told to [`Cluster::promote`].
+    ///
+    /// # Errors
+    /// When it can't be copied, or doesn't start: what was said.
+    pub fn standby(&self) -> Result<Self> {
+        let standby = Self::empty(self.programs.clone(), self.durability, &[])?;
+        let mut command = standby.command("pg_basebackup");
+        command.args(["--username", USER, "--checkpoint", "fast", "--write-recovery-conf"]);
+        command.arg("--host").arg(self.directory()).arg("--pgdata").arg(standby.data());
+        succeed(&mut command, "pg_basebackup")?;
+        standby.started()
+    }
+
+    /// Makes a standby one that writes.
+    ///
+    /// # Errors
+    /// When it isn't one.
+    pub fn promote(&self) -> Result<()> {
+        let mut command = self.command("pg_ctl");
+        succeed(command.arg("promote").arg("--pgdata").arg(self.data()), "pg_ctl promote")
+    }
+
+    /// Where its socket lies, and all it has.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn empty(programs: PathBuf, durability: Durability, settings: &[&str]) -> Result<Self> {
         let directory = TempDir::with_prefix("holdfast-postgres-").context("make directory")?;
         if geteuid().is_root() {
             let user = User::from_name(USER)?.with_context(|| format!("no user {USER}"))?;
@@ -86,10 +130,13 @@ impl Cluster {
             chown(directory.path(), Some(user), Some(group)).context("give directory away")?;
         }
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700))?;
-        let mut cluster = Self { directory, programs, durability, server: None };
-        cluster.init()?;
-        cluster.run()?;
-        Ok(Some(cluster))
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Ok(Self { directory, programs, durability, settings, server: None })
+    }
+
+    fn started(mut self) -> Result<Self> {
+        self.run()?;
+        Ok(self)
     }
 
     /// Where it is, for clients; of its database `postgres`.
@@ -151,11 +198,7 @@ impl Cluster {
         let mut command = self.command("initdb");
         command.args(["--username", USER, "--auth", "trust", "--encoding", "UTF8"]);
         command.args(["--locale", "C", "--no-sync", "--pgdata"]).arg(self.data());
-        let said = command.output().context("start initdb")?;
-        if !said.status.success() {
-            bail!("initdb failed: {}", String::from_utf8_lossy(&said.stderr));
-        }
-        Ok(())
+        succeed(&mut command, "initdb")
     }
 
     fn spawn(&mut self) -> Result<()> {
@@ -172,6 +215,9 @@ impl Cluster {
         if has_timescale(&self.programs) {
             command.args(["-c", "shared_preload_libraries=timescaledb"]);
             command.args(["-c", "timescaledb.telemetry_level=off"]);
+        }
+        for setting in &self.settings {
+            command.args(["-c", setting]);
         }
         command.stdout(log.try_clone()?).stderr(log);
         self.server = Some(command.spawn().context("start postgres")?);
@@ -216,6 +262,14 @@ impl Cluster {
     fn log(&self) -> PathBuf {
         self.directory.path().join("log")
     }
+}
+
+fn succeed(command: &mut Command, program: &str) -> Result<()> {
+    let said = command.output().with_context(|| format!("start {program}"))?;
+    if !said.status.success() {
+        bail!("{program} failed: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    Ok(())
 }
 
 impl Drop for Cluster {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
+use tokio::time::timeout;
 use tokio_postgres::{Client, config::TargetSessionAttrs};
 
 use super::{address::Address, tls::MakeTls};
@@ -18,6 +19,12 @@ const TIMESCALE_MIN: (u32, u32) = (2, 18);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connecting, with the first statements.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is looked up, noted or checked is answered within this, or not at all.
+pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Who reads samples for longer has lost the database, or whoever takes them.
+pub(crate) const READ_TIME_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +43,15 @@ impl Purpose {
             Self::Write => "20s",
             Self::Read => "2min",
             Self::Keep => "0",
+        }
+    }
+
+    /// How long the server waits for a hub that has left a transaction open. Who stores holds locks that
+    /// others wait for, and never thinks for long; who reads waits for whoever takes what is read.
+    const fn idle_timeout(self) -> &'static str {
+        match self {
+            Self::Write => "15s",
+            Self::Read | Self::Keep => "60s",
         }
     }
 }
@@ -82,10 +98,11 @@ fn settings(purpose: Purpose) -> String {
     format!(
         "SET search_path = holdfast, public; SET client_min_messages = warning; \
          SET statement_timeout = '{}'; SET lock_timeout = '10s'; \
-         SET idle_in_transaction_session_timeout = '60s'; SET extra_float_digits = 1; \
+         SET idle_in_transaction_session_timeout = '{}'; SET extra_float_digits = 1; \
          SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
          SET tcp_keepalives_count = 3; SET timezone = 'UTC'",
-        purpose.statement_timeout()
+        purpose.statement_timeout(),
+        purpose.idle_timeout()
     )
 }
 
@@ -107,6 +124,32 @@ pub(crate) async fn get(pool: &Pool) -> Result<Object, StoreError> {
             StoreError::Database { operation: "connect to the database", source: other.into() }
         }
     })
+}
+
+/// Does what may take so long. If it takes longer it is broken off, and with its connection all go that are
+/// unused: a network that takes what is sent and brings nothing has swallowed those too.
+pub(crate) async fn within<T>(
+    pool: &Pool,
+    most: Duration,
+    operation: &'static str,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    // By the end of this statement it is dropped, and has given its connection back.
+    let done = timeout(most, work).await;
+    done.unwrap_or_else(|_| {
+        give_up_unused(pool);
+        Err(silent(operation))
+    })
+}
+
+/// Closes the connections that nobody uses.
+pub(crate) fn give_up_unused(pool: &Pool) {
+    drop(pool.retain(|_, _| false));
+}
+
+/// The database has not answered.
+pub(crate) fn silent(operation: &'static str) -> StoreError {
+    StoreError::Database { operation, source: "the database did not answer in time".into() }
 }
 
 /// What kind of database it is.

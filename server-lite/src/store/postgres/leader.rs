@@ -14,7 +14,7 @@ use deadpool_postgres::{Object, Pool};
 use tokio::time::{self, MissedTickBehavior, timeout};
 
 use super::{
-    connect::{database, get},
+    connect::{database, get, give_up_unused},
     counters::Counters,
 };
 use crate::store::StoreError;
@@ -51,7 +51,8 @@ impl Leader {
             rounds.tick().await;
             self.round().await;
             if round % SIZE_ROUNDS == 0 {
-                self.measure().await;
+                // Who waits for this doesn't look whether it still leads.
+                let _ = timeout(ANSWER_TIME_MAX, self.measure()).await;
             }
         }
     }
@@ -59,7 +60,11 @@ impl Leader {
     /// One try, or one look.
     pub(crate) async fn round(&mut self) {
         let led = self.holds.is_some();
-        let leads = matches!(timeout(ANSWER_TIME_MAX, self.try_lead()).await, Ok(Ok(true)));
+        let found = timeout(ANSWER_TIME_MAX, self.try_lead()).await;
+        if found.is_err() {
+            give_up_unused(&self.pool);
+        }
+        let leads = matches!(found, Ok(Ok(true)));
         if !leads && let Some(client) = self.holds.take() {
             // With its connection it gives back the lock, if it still has it.
             drop(Object::take(client));

@@ -21,7 +21,8 @@
 //! - `doctor`: for whoever runs a hub.
 //! - `inspect`: the store as it lies there, for drills.
 //!
-//! A database that goes away fails what is under way, and no more: every call asks for a connection anew.
+//! A database that goes away fails what is under way, and no more: every call asks for a connection anew. One
+//! that says nothing is waited for so long, and no longer: see `connect::within`.
 
 mod address;
 mod apply;
@@ -58,7 +59,10 @@ mod tls;
 mod writer;
 mod written;
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use deadpool_postgres::Pool;
 use settings::Secret;
@@ -69,7 +73,7 @@ use tokio::{
 use wire::Family;
 
 use self::{
-    connect::{Purpose, Server, database, get, pool},
+    connect::{ANSWER_TIME_MAX, Purpose, Server, database, get, pool, within},
     counters::Counters,
     days::Days,
     families::Families,
@@ -94,6 +98,10 @@ const READERS_APART: usize = 2;
 const BESIDE: usize = 2;
 /// Connections for what else is kept here.
 const SHARED: usize = 2;
+/// Whoever asks whether a write commits is told within this.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(10);
+/// Housekeeping that takes longer has lost its database.
+const KEEP_TIME_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 /// Chunks that may wait for whoever reads them.
 const CHUNKS_QUEUED: usize = 64;
 
@@ -376,7 +384,10 @@ struct View {
 
 impl Reader for View {
     fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
-        Box::pin(async move { select::series(&*get(&self.pool).await?, &selector).await })
+        Box::pin(async move {
+            let find = async { select::series(&*get(&self.pool).await?, &selector).await };
+            within(&self.pool, ANSWER_TIME_MAX, "read series", find).await
+        })
     }
 
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>> {
@@ -402,7 +413,10 @@ impl Reader for View {
     }
 
     fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
-        Box::pin(async move { select::families(&*get(&self.pool).await?).await })
+        Box::pin(async move {
+            let find = async { select::families(&*get(&self.pool).await?).await };
+            within(&self.pool, ANSWER_TIME_MAX, "read what metrics there are", find).await
+        })
     }
 }
 
@@ -426,15 +440,26 @@ impl Store for Postgres {
     }
 
     fn note_seen(&self, seen: Vec<Seen>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { select::note_seen(&*get(&self.beside).await?, &seen).await })
+        Box::pin(async move {
+            let note = async { select::note_seen(&*get(&self.beside).await?, &seen).await };
+            within(&self.beside, ANSWER_TIME_MAX, "note who was seen", note).await
+        })
     }
 
     fn agents(&self) -> BoxFuture<'_, Result<Vec<Agent>, StoreError>> {
-        Box::pin(async move { select::agents(&*get(&self.queries.pool).await?).await })
+        Box::pin(async move {
+            let pool = &self.queries.pool;
+            let find = async { select::agents(&*get(pool).await?).await };
+            within(pool, ANSWER_TIME_MAX, "read agents", find).await
+        })
     }
 
     fn gaps(&self, filter: GapFilter) -> BoxFuture<'_, Result<Vec<GapEntry>, StoreError>> {
-        Box::pin(async move { select::gaps(&*get(&self.queries.pool).await?, &filter).await })
+        Box::pin(async move {
+            let pool = &self.queries.pool;
+            let find = async { select::gaps(&*get(pool).await?, &filter).await };
+            within(pool, ANSWER_TIME_MAX, "read gaps", find).await
+        })
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -442,9 +467,12 @@ impl Store for Postgres {
             if self.running.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
                 return Err(StoreError::Closed);
             }
-            let client = get(&self.write).await?;
-            let written = client.batch_execute("UPDATE checks SET count = count + 1").await;
-            written.map_err(database("write"))
+            let write = async {
+                let client = get(&self.write).await?;
+                let written = client.batch_execute("UPDATE checks SET count = count + 1").await;
+                written.map_err(database("write"))
+            };
+            within(&self.write, CHECK_TIME_MAX, "write", write).await
         })
     }
 
@@ -453,7 +481,8 @@ impl Store for Postgres {
             if !self.is_leader() {
                 return Ok(());
             }
-            self.house.keep(&self.beside, &self.counters, now_ms, keep).await
+            let keep = self.house.keep(&self.beside, &self.counters, now_ms, keep);
+            within(&self.beside, KEEP_TIME_MAX, "keep house", keep).await
         })
     }
 

@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 
 use deadpool_postgres::Object;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::{
-    connect::database,
+    connect::{READ_TIME_MAX, database, silent},
     stored::{Reading, SERIES_ONCE},
 };
 use crate::store::{Chunk, ReadRequest, SeriesId, StoreError};
@@ -23,16 +23,15 @@ pub(crate) type Sink = mpsc::Sender<Result<Chunk, StoreError>>;
 
 /// Reads what is asked for and sends it, or why it can't be read.
 pub(crate) async fn read(mut client: Object, request: ReadRequest, sink: Sink) {
-    match read_all(&mut client, &request, &sink).await {
-        Ok(()) => {}
-        Err(error) => {
-            if client.is_closed() {
-                drop(Object::take(client));
-            }
-            // Nobody may be listening any more.
-            let _ = sink.send(Err(database("read samples")(error))).await;
-        }
-    }
+    let error = match timeout(READ_TIME_MAX, read_all(&mut client, &request, &sink)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => database("read samples")(error),
+        Err(_) => silent("read samples"),
+    };
+    // Whatever it is at.
+    drop(Object::take(client));
+    // Nobody may be listening any more.
+    let _ = sink.send(Err(error)).await;
 }
 
 /// Begins a transaction that reads, and sees one state of the database.

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use deadpool_postgres::Object;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_postgres::{Transaction, types::ToSql};
 
 use super::{
-    connect::database,
+    connect::{READ_TIME_MAX, database, silent},
     pages::{group_of, level_of, slot_of},
     read::{begin, places},
     stored::{Reading, SERIES_ONCE},
@@ -37,14 +37,14 @@ const PAGES_ONCE: usize = 128;
 
 /// Reads what is asked for and sends it, or why it can't be read.
 pub(crate) async fn read(mut client: Object, request: RollupRequest, sink: Sink) {
-    let error = match read_all(&mut client, &request, &sink).await {
-        Ok(None) => return,
-        Ok(Some(damaged)) => damaged,
-        Err(error) => {
-            if client.is_closed() {
-                drop(Object::take(client));
-            }
-            database("read rollups")(error)
+    let error = match timeout(READ_TIME_MAX, read_all(&mut client, &request, &sink)).await {
+        Ok(Ok(None)) => return,
+        Ok(Ok(Some(damaged))) => damaged,
+        failed => {
+            // Whatever it is at.
+            drop(Object::take(client));
+            let failed = failed.map(|read| read.err().map(database("read rollups")));
+            failed.ok().flatten().unwrap_or_else(|| silent("read rollups"))
         }
     };
     // Nobody may be listening any more.

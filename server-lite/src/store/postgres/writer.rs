@@ -22,7 +22,7 @@ use wire::AgentId;
 use super::{
     apply::Batch,
     change::Change,
-    connect::get,
+    connect::{get, give_up_unused, silent, within},
     counters::Counters,
     days::{self, Days},
     fault::{Fault, chain},
@@ -186,15 +186,14 @@ impl<W: Work> Writer<W> {
         let started = Instant::now();
         let pool = self.pool.clone();
         let times: Vec<(i64, i64)> = group.iter().flat_map(|request| W::times(request)).collect();
-        self.days.ensure(&pool, &times).await?;
+        let days = self.days.ensure(&pool, &times);
+        within(&pool, GROUP_TIME_MAX, "make partitions for a day", days).await?;
         let mut client = get(&pool).await?;
         let stored = timeout(GROUP_TIME_MAX, self.transact(&mut client, group)).await;
         self.counters.commits.add(started.elapsed());
         let stored = stored.unwrap_or_else(|_| {
-            Err(Fault::Store(StoreError::Database {
-                operation: "store requests",
-                source: "the database did not answer in time".into(),
-            }))
+            give_up_unused(&pool);
+            Err(Fault::Store(silent("store requests")))
         });
         if stored.is_err() {
             // Whatever it is at: it is broken off with its connection. And it may be one to a server that
