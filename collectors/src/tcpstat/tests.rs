@@ -118,7 +118,7 @@ fn connections_are_bounded() {
 }
 
 #[test]
-fn this_kernel_says_the_same_in_both_ways() {
+fn this_kernel_tells_of_all_listeners_in_both_ways() {
     const OURS: usize = 200;
     let listeners: Vec<_> = (0..OURS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let listening = |counts: &Counts| counts.states.iter().find(|(n, _)| *n == "listen").unwrap().1;
