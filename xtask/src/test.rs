@@ -37,6 +37,11 @@ const PEERS: &[Peer] = &[
         package: "prometheus",
         used_for: "remote write from and to it, comparing the hub's answers with its, and its tool",
     },
+    Peer {
+        program: "vmagent",
+        package: "victoria-metrics",
+        used_for: "remote write from and to VictoriaMetrics",
+    },
 ];
 
 /// Formats, lints and tests the workspace, and checks that the fuzz targets build.
