@@ -15,7 +15,7 @@
 //!   parts of that. `days`: partitions.
 //! - `written`: what a remote write changes. `targets`, `resolve`, `held`, `families`: whose it is, which
 //!   series, what is there already, what is said of metrics.
-//! - `read`, `select`, `stored`: queries. `pages`: rollups, kept. `rollups`: rollups as they are asked for.
+//! - `view`, `read`, `select`, `stored`: queries. `pages`: rollups, kept. `rollups`: rollups as they are asked for.
 //! - `retain`: what goes when it is old. `leader`: which hub does that, and makes rollups.
 //! - `shared`: for what else hubs keep in it: states of alerts (`rules/alert_store`).
 //! - `doctor`: for whoever runs a hub.
@@ -56,6 +56,7 @@ mod targets;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tls;
+mod view;
 mod writer;
 mod written;
 
@@ -82,6 +83,7 @@ use self::{
     records::Records,
     retain::House,
     state::Known,
+    view::View,
     writer::{Job, QUEUE_MAX, Work, Writer},
     written::Writes,
 };
@@ -102,8 +104,6 @@ const SHARED: usize = 2;
 const CHECK_TIME_MAX: Duration = Duration::from_secs(10);
 /// Housekeeping that takes longer has lost its database.
 const KEEP_TIME_MAX: Duration = Duration::from_secs(4 * 60 * 60);
-/// Chunks that may wait for whoever reads them.
-const CHUNKS_QUEUED: usize = 64;
 
 /// How a database is used.
 #[derive(Clone, Debug)]
@@ -373,50 +373,6 @@ impl Reader for Postgres {
 
     fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
         self.queries.families()
-    }
-}
-
-/// Reads through connections of its own.
-struct View {
-    pool: Pool,
-    counters: Arc<Counters>,
-}
-
-impl Reader for View {
-    fn series(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Series>, StoreError>> {
-        Box::pin(async move {
-            let find = async { select::series(&*get(&self.pool).await?, &selector).await };
-            within(&self.pool, ANSWER_TIME_MAX, "read series", find).await
-        })
-    }
-
-    fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>> {
-        Box::pin(async move {
-            let client = get(&self.pool).await?;
-            let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
-            tokio::spawn(read::read(client, request, sink));
-            Ok(Samples::new(chunks))
-        })
-    }
-
-    fn rollups(&self, request: RollupRequest) -> BoxFuture<'_, Result<Rollups, StoreError>> {
-        Box::pin(async move {
-            let client = get(&self.pool).await?;
-            let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
-            tokio::spawn(rollups::read(client, request, sink));
-            Ok(Rollups::new(chunks))
-        })
-    }
-
-    fn dropped_ms(&self) -> Option<i64> {
-        self.counters.dropped_ms()
-    }
-
-    fn families(&self) -> BoxFuture<'_, Result<Vec<Family>, StoreError>> {
-        Box::pin(async move {
-            let find = async { select::families(&*get(&self.pool).await?).await };
-            within(&self.pool, ANSWER_TIME_MAX, "read what metrics there are", find).await
-        })
     }
 }
 
