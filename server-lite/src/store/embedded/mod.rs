@@ -15,7 +15,8 @@
 //! - `registry`, `schemas`: which series and schemas there are. `ledger`: what is missing.
 //! - `head`, `seal`, `sealed`, `columns`: from records to columns.
 //! - `pages`: rollups, kept. `rollups`: rollups as they are asked for.
-//! - `view`, `readers`, `find`, `select`, `read`: queries, each in a read transaction of its own.
+//! - `view`, `readers`, `find`, `select`, `read`: queries, each in a read transaction of its own. `head_cache`:
+//!   what of the head they have unpacked.
 //! - `house`, `retain`: what goes when it is old. `inspect`: the store as it lies there, for drills.
 //! - `backup`, `doctor`: for whoever runs a hub.
 //!
@@ -28,6 +29,7 @@ mod database;
 pub mod doctor;
 mod find;
 mod head;
+mod head_cache;
 mod held;
 mod house;
 pub mod inspect;
@@ -66,6 +68,7 @@ use wire::Family;
 
 use self::{
     database::database,
+    head_cache::HeadCache,
     lock::DirectoryLock,
     pages::Patience,
     readers::Readers,
@@ -154,7 +157,9 @@ impl Embedded {
             Arc::clone(&seals),
         );
         let threads = vec![sealing.map_err(spawned)?, writing];
+        let cache = Arc::<HeadCache>::default();
         let view = |most| View {
+            cache: Arc::clone(&cache),
             readers: Arc::new(Readers::new(&directory, most)),
             counters: Arc::clone(&counters),
         };

@@ -20,6 +20,7 @@ use super::{
         page::Spans,
     },
     database::database,
+    head_cache::HeadCache,
     read::{Reading, Wanted},
     registry::place_of,
     stats::Counters,
@@ -172,7 +173,9 @@ pub(crate) fn make(
     let Due { group, day, .. } = due;
     let blocks = unpaged_blocks(&transaction, group, day).map_err(read())?;
     let gone = dropped_day(&transaction, group).map_err(read())?.is_some_and(|gone| day <= gone);
-    let mut reading = Reading::new(&transaction, counters)?;
+    // Of the head nothing is read.
+    let cache = HeadCache::default();
+    let mut reading = Reading::new(&transaction, counters, &cache)?;
     let span = (start_of(day).saturating_add(1), start_of(day + 1));
     let mut sources = Vec::new();
     reading.block_sources(group, span, &mut sources).map_err(read())?;

@@ -5,7 +5,10 @@
 //! cluster, and the clusters follow each other in time. It all happens in one read transaction: what
 //! is sealed meanwhile is seen in one place or the other, never in both.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::mpsc;
@@ -16,6 +19,7 @@ use super::{
     columns::{Block, Malformed},
     database::database,
     head::{self, HeadReader, HeadTick},
+    head_cache::{HeadCache, Key},
     ledger::Seqs,
     registry::{place_of, schema_series},
     stats::Counters,
@@ -34,12 +38,13 @@ pub(crate) type Sink = mpsc::Sender<Result<Chunk, StoreError>>;
 pub(crate) fn read(
     connection: &mut Connection,
     counters: &Counters,
+    cache: &HeadCache,
     request: &ReadRequest,
     sink: &Sink,
 ) -> Result<(), StoreError> {
     let transaction = connection.transaction().map_err(database("begin reading"))?;
     let agents = by_agent(&transaction, &request.series).map_err(database("read series"))?;
-    let mut reading = Reading::new(&transaction, counters)?;
+    let mut reading = Reading::new(&transaction, counters, cache)?;
     let span = (request.from_ms, request.to_ms);
     for (agent, wanted) in agents {
         let sources = reading.sources(agent, &wanted, span).map_err(database(LOOK))?;
@@ -116,10 +121,14 @@ type Parts = BTreeMap<usize, Vec<Part>>;
 /// For each schema met: where its series of interest stand, and how many series it has.
 type Positions = HashMap<SchemaId, (Vec<(usize, usize)>, usize)>;
 
+/// The ticks of a row of the head.
+type Ticks = Arc<[HeadTick]>;
+
 /// Reads in one transaction.
 pub(crate) struct Reading<'a> {
     connection: &'a Connection,
     counters: &'a Counters,
+    cache: &'a HeadCache,
     heads: HeadReader,
     /// What first didn't read back, to be said at the end, and the places of all series it concerns.
     damaged: Option<(String, String)>,
@@ -131,12 +140,13 @@ impl<'a> Reading<'a> {
     pub(crate) fn new(
         connection: &'a Connection,
         counters: &'a Counters,
+        cache: &'a HeadCache,
     ) -> Result<Self, StoreError> {
         let heads = HeadReader::new().map_err(|error| StoreError::Database {
             operation: "start decompressing",
             source: error.into(),
         })?;
-        Ok(Self { connection, counters, heads, damaged: None, unread: BTreeSet::new() })
+        Ok(Self { connection, counters, cache, heads, damaged: None, unread: BTreeSet::new() })
     }
 
     /// Says what didn't read back.
@@ -310,20 +320,43 @@ impl<'a> Reading<'a> {
         positions: &mut Positions,
         parts: &mut Parts,
     ) -> rusqlite::Result<Result<(), Malformed>> {
-        let body: Vec<u8> = self
-            .connection
-            .prepare_cached("SELECT body FROM head WHERE id = ?1")?
-            .query_row([id], |row| row.get(0))?;
-        let mut failed = Ok(());
-        let read = self.heads.ticks(&body, seqs, |_, tick| {
-            if failed.is_ok() {
-                failed = learn(self.connection, agent, &tick, wanted, positions);
-                pick_named(&tick, wanted, source.order, parts);
-                pick(&tick, positions, source.order, parts)?;
+        let (ticks, read) = self.ticks(id, seqs, source.span)?;
+        for tick in ticks.iter() {
+            learn(self.connection, agent, tick, wanted, positions)?;
+            pick_named(tick, wanted, source.order, parts);
+            if let Err(error) = pick(tick, positions, source.order, parts) {
+                return Ok(Err(error));
             }
-            Ok(())
-        });
-        failed.map(|()| read)
+        }
+        Ok(read)
+    }
+
+    /// The ticks of a row of the head; of one that doesn't read back, those before, and why.
+    fn ticks(
+        &mut self,
+        id: i64,
+        seqs: Seqs,
+        span: (i64, i64),
+    ) -> rusqlite::Result<(Ticks, Result<(), Malformed>)> {
+        let key = Key::new(id, seqs, span);
+        if let Some(known) = self.cache.get(&key) {
+            return Ok((known, Ok(())));
+        }
+        let mut ticks = Vec::new();
+        let heads = &mut self.heads;
+        let mut statement =
+            self.connection.prepare_cached("SELECT body FROM head WHERE id = ?1")?;
+        let read = statement.query_row([id], |row| {
+            Ok(heads.ticks(row.get_ref(0)?.as_blob()?, seqs, |_, tick| {
+                ticks.push(tick);
+                Ok(())
+            }))
+        })?;
+        let ticks = Ticks::from(ticks);
+        if read.is_ok() {
+            self.cache.put(key, &ticks);
+        }
+        Ok((ticks, read))
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{
     columns::{Malformed, Page, page::Spans},
     database::database,
+    head_cache::HeadCache,
     pages::{self, day_of, level_number, slot_of, start_of},
     read::{Reading, Wanted, by_agent},
     registry::place_of,
@@ -38,6 +39,7 @@ pub(crate) type Sink = mpsc::Sender<Result<RollupChunk, StoreError>>;
 pub(crate) fn read(
     connection: &mut Connection,
     counters: &Counters,
+    cache: &HeadCache,
     request: &RollupRequest,
     sink: &Sink,
 ) -> Result<(), StoreError> {
@@ -46,7 +48,7 @@ pub(crate) fn read(
     let mut rolling = Rolling {
         connection: &transaction,
         request,
-        reading: Reading::new(&transaction, counters)?,
+        reading: Reading::new(&transaction, counters, cache)?,
         out: Out { sink, waiting: BTreeMap::new(), count: 0 },
     };
     for (agent, wanted) in agents {

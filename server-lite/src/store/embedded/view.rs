@@ -6,7 +6,10 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 use wire::Family;
 
-use super::{database::database, find, read, readers::Readers, rollups, select, stats::Counters};
+use super::{
+    database::database, find, head_cache::HeadCache, read, readers::Readers, rollups, select,
+    stats::Counters,
+};
 use crate::store::{
     BoxFuture, ReadRequest, Reader, RollupRequest, Rollups, Samples, Selector, Series, StoreError,
 };
@@ -18,6 +21,7 @@ const CHUNKS_QUEUED: usize = 64;
 pub(super) struct View {
     pub(super) readers: Arc<Readers>,
     pub(super) counters: Arc<Counters>,
+    pub(super) cache: Arc<HeadCache>,
 }
 
 impl Reader for View {
@@ -47,9 +51,9 @@ impl Reader for View {
     fn read(&self, request: ReadRequest) -> BoxFuture<'_, Result<Samples, StoreError>> {
         Box::pin(async move {
             let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
-            let counters = Arc::clone(&self.counters);
+            let (counters, cache) = (Arc::clone(&self.counters), Arc::clone(&self.cache));
             let reading = move |connection: &mut Connection| {
-                if let Err(error) = read::read(connection, &counters, &request, &sink) {
+                if let Err(error) = read::read(connection, &counters, &cache, &request, &sink) {
                     // Nobody may be listening any more.
                     let _ = sink.blocking_send(Err(error));
                 }
@@ -63,9 +67,9 @@ impl Reader for View {
     fn rollups(&self, request: RollupRequest) -> BoxFuture<'_, Result<Rollups, StoreError>> {
         Box::pin(async move {
             let (sink, chunks) = mpsc::channel(CHUNKS_QUEUED);
-            let counters = Arc::clone(&self.counters);
+            let (counters, cache) = (Arc::clone(&self.counters), Arc::clone(&self.cache));
             let reading = move |connection: &mut Connection| {
-                if let Err(error) = rollups::read(connection, &counters, &request, &sink) {
+                if let Err(error) = rollups::read(connection, &counters, &cache, &request, &sink) {
                     // Nobody may be listening any more.
                     let _ = sink.blocking_send(Err(error));
                 }
